@@ -50,6 +50,7 @@ OF_ANOTHER_HOST = {"ListDirectoryBuckets"}
 def page() -> str:
     lines = [HEAD.rstrip()]
     supported = _supported()
+    assert supported.keys() == TITLES.keys(), "each service has a title"
     for service, title in TITLES.items():
         every = set(models.service_model(service).operation_names)
         answered = sorted(every & supported[service])

@@ -41,7 +41,7 @@ PROSE = {
     r"(?:one|a) (?:process|rank|thread|line|file|row) (?:a|an) \w+": 'write "per"',
 }
 _PROSE = {re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE): hint for pattern, hint in PROSE.items()}
-_VARIABLE = re.compile(r"BYOC_[A-Z0-9_]+")
+_VARIABLE = re.compile(r"\b_?BYOC_[A-Z][A-Z0-9_]*")
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 
 
@@ -124,17 +124,18 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def variables(known: dict[str, Path]) -> Iterator[str]:
+    """Yield each text of the code, docstrings apart, that has the name of a variable in it."""
     for path in known.values():
         where = str(path.relative_to(PACKAGE))
         if where == VARIABLES:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.Constant)
-                and isinstance(node.value, str)
-                and _VARIABLE.fullmatch(node.value)
-            ):
-                yield f"{where}:{node.lineno}: {node.value} belongs in {VARIABLES}"
+        tree = ast.parse(path.read_text())
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and id(node) not in docs:
+                found = _VARIABLE.search(node.value) if isinstance(node.value, str) else None
+                if found:
+                    yield f"{where}:{node.lineno}: {found[0]} belongs in {VARIABLES}"
 
 
 def prose() -> Iterator[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,6 +15,7 @@ MARKERS = {
     "docker": "needs Docker and the two images: scripts/test --run-docker",
     "slow": "starts many real processes, or takes seconds: scripts/test --run-slow",
 }
+_FILE_MARKS = re.compile(r"^pytestmark = (.*)$", re.MULTILINE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,12 +42,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out a file whose tests would all be left out: two of three are not even imported."""
+    if collection_path.suffix != ".py" or str(collection_path) in config.args:
+        return None
+    marks = _FILE_MARKS.search(collection_path.read_text())
+    return True if marks and any(mark in marks[1] for mark in _left_out(config)) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        for marker, reason in MARKERS.items():
-            wanted = config.getoption(f"--run-{marker}")
-            if not wanted and item.get_closest_marker(marker):
-                item.add_marker(pytest.mark.skip(reason=reason))
+    out = _left_out(config)
+    gone = [item for item in items if any(item.get_closest_marker(mark) for mark in out)]
+    if gone:
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if item not in set(gone)]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"left out: what {MARKERS[mark]}" for mark in _left_out(config)]
+
+
+def _left_out(config: pytest.Config) -> list[str]:
+    return [mark for mark in MARKERS if not config.getoption(f"--run-{mark}")]
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -1,6 +1,6 @@
 """ceph/s3-tests against a region: run it, sort what does not pass by its reason, write the page.
 
-The suite is no part of this repository; scripts/s3-tests names the checkout.
+The suite is not part of this repository; scripts/s3-tests names the checkout.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def ecr(region):
 
 @pytest.fixture
 def docker(tmp_path):
-    """The client, with a configuration of its own."""
+    """The client, with a separate configuration."""
     variables = {**os.environ, "DOCKER_CONFIG": str(tmp_path / "docker")}
 
     def run(*arguments, data=None, check=True):
@@ -43,7 +43,7 @@ def docker(tmp_path):
 
 @pytest.fixture
 def image(docker):
-    """Of 32 MiB that no other image has."""
+    """An image with 32 MiB that no other image has."""
     name = f"byoc-test-{uuid.uuid4().hex[:12]}"
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:

@@ -125,7 +125,7 @@ def test_delete_many(s3, bucket):
 def test_presigned(s3, bucket):
     parameters = {"Bucket": bucket, "Key": "a b"}
     url = s3.generate_presigned_url("put_object", Params=parameters)
-    # Version 2 signs the content type, and this client sends one of its own if it is given none.
+    # Version 2 signs the content type, and this client sends one if none is given.
     request = urllib.request.Request(url, data=b"x", method="PUT", headers={"Content-Type": ""})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status == 200
@@ -227,8 +227,8 @@ def test_a_part_that_was_damaged_on_its_way_is_refused(s3, bucket):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_object(s3, bucket, tmp_path):
-    """One put, its copy and its get, of 512 MiB; the region is in this process, the client too."""
-    size = 512 << 20
+    """One put, its copy and its get, of 256 MiB; the region is in this process, the client too."""
+    size = 256 << 20
     source = tmp_path / "source"
     with open(source, "wb") as file:
         file.truncate(size)
@@ -238,4 +238,4 @@ def test_memory_does_not_grow_with_the_object(s3, bucket, tmp_path):
     s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "k"})
     body = s3.get_object(Bucket=bucket, Key="copy")["Body"]
     assert sum(len(chunk) for chunk in body.iter_chunks(1 << 20)) == size
-    assert peak_memory() - before < 64 << 20
+    assert peak_memory() - before < size // 8

@@ -253,7 +253,7 @@ class Side:
 
 
 def _lasting(value):
-    """Without what is another each time, or nobody's business."""
+    """Return the answer without what differs each time, or is of no concern."""
     if isinstance(value, dict):
         kept = {key: _lasting(item) for key, item in value.items() if key not in _PASSING}
         return {key: item for key, item in kept.items() if item != ""}  # absent and empty are one

@@ -165,12 +165,26 @@ class Ensuring:
         return Repository(str(found["repositoryUri"]), mutability, tuple(self.done))
 
     def _find(self) -> None:
-        self._found = _find(self.cloud, self.wanted)
+        try:
+            answer = self.cloud.call(describe(self.wanted))
+        except AwsError as error:
+            if error.code != "RepositoryNotFoundException":
+                raise
+            return
+        self._found = dict(only(describe(self.wanted), answer, "repositories"))
 
     def _create(self) -> None:
-        if self._found is None:
-            self._found = _create(self.cloud, self.wanted)
-            self.done.append("created")
+        if self._found is not None:
+            return
+        try:
+            self._found = dict(self.cloud.call(create(self.wanted))["repository"])
+        except AwsError as error:
+            if error.code != "RepositoryAlreadyExistsException":
+                raise
+            self._find()  # somebody else was quicker
+            if self._found is None:
+                raise
+        self.done.append("created")
 
     def _set_mutability(self) -> None:
         before, wanted = self.repository.mutability, self.wanted.mutability
@@ -215,28 +229,6 @@ def stored_image(cloud: Cloud, wanted: WantedRepository, digest: str) -> StoredI
 
 def _place(wanted: WantedRepository) -> dict[str, Any]:
     return {"registryId": wanted.account, "repositoryName": wanted.name}
-
-
-def _find(cloud: Cloud, wanted: WantedRepository) -> dict[str, Any] | None:
-    try:
-        found = only(describe(wanted), cloud.call(describe(wanted)), "repositories")
-    except AwsError as error:
-        if error.code == "RepositoryNotFoundException":
-            return None
-        raise
-    return dict(found)
-
-
-def _create(cloud: Cloud, wanted: WantedRepository) -> dict[str, Any]:
-    try:
-        return dict(cloud.call(create(wanted))["repository"])
-    except AwsError as error:
-        if error.code != "RepositoryAlreadyExistsException":
-            raise
-        found = _find(cloud, wanted)  # somebody else was quicker
-        if found is None:
-            raise
-        return found
 
 
 def _needs_lifecycle(cloud: Cloud, wanted: WantedRepository) -> bool:

@@ -151,11 +151,8 @@ class Record:
 
     @classmethod
     def from_line(cls, line: bytes | str) -> Record:
-        """Raises CaptureError."""
-        try:
-            document = json.loads(line)
-        except ValueError as error:
-            raise _wrong("line", f"is not JSON ({error})") from error
+        """Raise CaptureError."""
+        document = _parsed(line)
         data, metadata = _object(document, "captureData"), _object(document, "eventMetadata")
         attributes = metadata.get("customAttributes") or ()
         if isinstance(attributes, str):
@@ -205,6 +202,13 @@ def line_tail(
 
 
 # ── reading ──
+
+
+def _parsed(line: bytes | str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise _wrong("line", f"is not JSON ({error})") from error
 
 
 def _object(document: object, key: str) -> Mapping[str, Any]:
@@ -261,16 +265,12 @@ class GroundTruth:
 
     @classmethod
     def from_line(cls, line: bytes | str) -> GroundTruth:
-        """Raises CaptureError."""
-        try:
-            document = json.loads(line)
-        except ValueError as error:
-            raise _wrong("line", f"is not JSON ({error})") from error
-        return cls.from_document(document)
+        """Raise CaptureError."""
+        return cls.from_document(_parsed(line))
 
     @classmethod
     def from_document(cls, document: object) -> GroundTruth:
-        """Raises CaptureError. A label that is a JSON value, and not text, is read as JSON."""
+        """Raise CaptureError. A label that is a JSON value, and not text, is read as JSON."""
         found, metadata = _object(document, "groundTruthData"), _object(document, "eventMetadata")
         data, encoding = found.get("data"), str(found.get("encoding") or Encoding.CSV).upper()
         if data is None or data == "":

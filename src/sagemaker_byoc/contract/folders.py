@@ -1,9 +1,9 @@
-"""Walk a tree that a container wrote, which may hold anything.
+"""Walk a user's own folder, or a tree that a container wrote, which may hold anything.
 
-Names are resolved inside the tree, from one open folder to the next: no link leads outside, and
-what is exchanged between a look and an open is not read by mistake. Only regular files are read; a
-device, a FIFO or a socket is reported and left out, and so is what is too deep, too large or too
-much.
+In such a tree names are resolved inside the tree, from one open folder to the next: no link leads
+outside, and what is exchanged between a look and an open is not read by mistake. Only regular files
+are read; a device, a FIFO or a socket is reported and left out, and so is what is too deep, too
+large or too much.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
 
@@ -68,6 +70,37 @@ def readable(text: str) -> str:
 def left_out(path: str | PurePosixPath, why: object) -> str:
     """Return the sentence for one thing of a container's /opt/ml, or of another absolute path."""
     return f"{LEFT_OUT}{readable(str(DEFAULT_ROOT / path))} because {why}"
+
+
+def files(
+    folder: Path, order: Callable[[str], Any] | None = None, on_left: OnLeft | None = None
+) -> Iterator[Path]:
+    """Yield the files of a user's own folder, then those of the folders in it, each sorted.
+
+    `order` is the key of the sort, of a file's name. A link to a file counts as one; links to
+    folders are not followed. Of what is neither a file nor a folder, and of a folder that can't be
+    listed, `on_left` gets a sentence.
+    """
+    waiting = [str(folder)]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                listed = sorted(entries, key=attrgetter("name"))
+        except OSError as error:
+            if on_left is not None:
+                on_left(f"{readable(place)} can't be listed ({error.strerror})")
+            continue
+        names, below = [], []
+        for entry in listed:
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.path)
+            elif entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path):  # noqa: PTH113
+                names.append(entry.name)
+            elif on_left is not None and not os.path.isdir(entry.path):  # noqa: PTH112
+                on_left(f"{readable(entry.path)} is not a file")
+        yield from (Path(place, name) for name in sorted(names, key=order))
+        waiting += reversed(below)
 
 
 def remove(folder: Path) -> None:

@@ -7,6 +7,7 @@ container that exits non-zero.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 from sagemaker_byoc.contract import facts
@@ -75,6 +76,12 @@ def exit_code_of(returncode: int) -> int:
 
 CUT = " …"
 GAP = " … "
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """Return the first `most` names in one text, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def clip(text: str, limit: int = facts.FAILURE_REASON.value) -> str:

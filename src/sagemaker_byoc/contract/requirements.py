@@ -256,15 +256,19 @@ def _decoded(data: bytes) -> str:
     return data.decode(next(found, "utf-8"), errors="replace")
 
 
-def _check(pip: Sequence[str]) -> list[str]:
-    done = subprocess.run(
-        [*pip, "check"],
+def _finished(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         errors="replace",
         check=False,
     )
+
+
+def _check(pip: Sequence[str]) -> list[str]:
+    done = _finished([*pip, "check"])
     return done.stdout.splitlines() if done.returncode else []
 
 
@@ -279,14 +283,7 @@ def _warn_of_idle(there: Mapping[str, str]) -> None:
 
 
 def _import(name: str, version: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", f"import {name}"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    done = _finished([sys.executable, "-I", "-c", f"import {name}"])
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise ConflictError(

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import ContractError, DocumentError, RequestError
+from sagemaker_byoc.contract.files import parse_object
 from sagemaker_byoc.contract.training.runs import (
     DEFINITIONS_FILE,
     METRICS_FILE,
@@ -173,7 +174,9 @@ def find_runs(folder: Path) -> Found:
         )
     found = Found()
     jobs: dict[Path, int] = {}
-    for number, path in enumerate(_files(folder)):
+    # run.json before output.tar.gz: a job is known before what it tracked
+    paths = folders.files(folder, order=lambda name: (name != RUN_FILE, name))
+    for number, path in enumerate(paths):
         if number >= MOST_FILES:
             what = f"holds more than {MOST_FILES:,} files, and the others were not looked at"
             hint = "Name a folder below it"
@@ -209,18 +212,10 @@ def of_job(job: RunRecord, told: Run) -> Run:
     return replace(told, record=record)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        # run.json before output.tar.gz: a job is known before what it tracked
-        for name in sorted(names, key=lambda one: (one != RUN_FILE, one)):
-            yield Path(parent, name)
-
-
 def _run(path: Path) -> Run | None:
     """Raises DocumentError for a file of a run that can't be read."""
     is_log = path.suffix == ".log" and not path.with_name(RUN_FILE).exists()
-    if not (is_log or path.name in {RUN_FILE, OUTPUT_ARCHIVE}) or not path.is_file():
+    if not (is_log or path.name in {RUN_FILE, OUTPUT_ARCHIVE}):
         return None
     if path.name == RUN_FILE:
         return _from_folder(path)
@@ -269,16 +264,7 @@ def from_archive(path: Path) -> Run | None:
 
 
 def _record(text: str, where: str) -> RunRecord:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DocumentError(
-            where=where, what=f"is not JSON ({error})", hint="Remove it, or write it again"
-        ) from error
-    if not isinstance(document, dict):
-        what = f"holds a JSON {type(document).__name__}, not an object"
-        raise DocumentError(where=where, what=what, hint="Remove it, or write it again")
-    return RunRecord.parse(document, where)
+    return RunRecord.parse(parse_object(text, where), where)
 
 
 def _with_points(record: RunRecord, place: Path, text: str) -> Run:
@@ -332,7 +318,5 @@ def _from_log(path: Path, definitions: Path) -> Run:
 
 
 def _is_definition(found: object) -> bool:
-    return isinstance(found, dict) and all(isinstance(found.get(key), str) for key in _KEYS)
-
-
-_KEYS = ("Name", "Regex")
+    keys = ("Name", "Regex")
+    return isinstance(found, dict) and all(isinstance(found.get(key), str) for key in keys)

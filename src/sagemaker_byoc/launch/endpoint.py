@@ -16,7 +16,6 @@ from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
     Shared,
     merged_request,
-    plural,
     read_shared,
     require_instance_type,
     vpc,
@@ -167,7 +166,7 @@ def _cost(variants: Sequence[Mapping[str, Any]]) -> str:
         serverless = variant.get("ServerlessConfig")
         if serverless is None:
             count = variant.get("InitialInstanceCount", 1)
-            found.append(plural(count, str(variant.get("InstanceType"))))
+            found.append(f"{count} x {variant.get('InstanceType')}")
         else:
             memory, most = serverless.get("MemorySizeInMB"), serverless.get("MaxConcurrency")
             found.append(f"serverless, {memory} MB, {most} requests at a time, by the request")

@@ -47,7 +47,7 @@ class Ended:
 
 def wait_for_job(name: str, watch: Watch) -> Ended:
     """Wait until the job ends. Raise FailedError with the job's own reason, or TimeLimitError."""
-    logs = _Logs(watch.caller, JOBS_GROUP, f"{name}/")
+    logs = Logs(watch.caller, JOBS_GROUP, f"{name}/")
     ask = Call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": name})
     said: list[str] = []
 
@@ -76,7 +76,7 @@ def wait_for_job(name: str, watch: Watch) -> Ended:
 
 def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
     """Wait until it serves the configuration `config`. Raise FailedError or TimeLimitError."""
-    logs = _Logs(watch.caller, f"{ENDPOINTS_GROUP}/{name}", "")
+    logs = Logs(watch.caller, f"{ENDPOINTS_GROUP}/{name}", "")
     ask = Call("sagemaker", "DescribeEndpoint", {"EndpointName": name})
     said: list[str] = []
 
@@ -100,7 +100,7 @@ def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
 
 
 def _until(
-    has_ended: Callable[[dict[str, Any]], bool], ask: Call, logs: _Logs, watch: Watch, what: str
+    has_ended: Callable[[dict[str, Any]], bool], ask: Call, logs: Logs, watch: Watch, what: str
 ) -> dict[str, Any]:
     deadline = time.monotonic() + watch.seconds
     with ThreadPoolExecutor(1) as pool:
@@ -124,7 +124,7 @@ def _until(
             time.sleep(watch.pause)
 
 
-def _show_until(answer: Future[Any], logs: _Logs, watch: Watch, deadline: float) -> None:
+def _show_until(answer: Future[Any], logs: Logs, watch: Watch, deadline: float) -> None:
     while time.monotonic() < deadline:
         # The answer first: a change of status is older than the lines that follow it.
         with suppress(TimeoutError):
@@ -136,7 +136,7 @@ def _show_until(answer: Future[Any], logs: _Logs, watch: Watch, deadline: float)
 
 
 @dataclass(slots=True)
-class _Logs:
+class Logs:
     """The streams of one job or endpoint, and how far each was read."""
 
     caller: Caller
@@ -163,7 +163,7 @@ class _Logs:
         if self.prefix:
             asked["logStreamNamePrefix"] = self.prefix
         while True:
-            page = find(_logs("DescribeLogStreams", asked), self.caller)
+            page = find(Call("logs", "DescribeLogStreams", asked), self.caller)
             for stream in (page or {}).get("logStreams", ()):
                 yield stream["logStreamName"]
             if not page or not page.get("nextToken"):
@@ -174,10 +174,13 @@ class _Logs:
         host = stream.removeprefix(self.prefix).rpartition("-")[0] if self.prefix else stream
         while True:
             token = self.tokens.get(stream)
-            asked = {"logGroupName": self.group, "logStreamName": stream, "startFromHead": True}
-            page = find(
-                _logs("GetLogEvents", asked | ({"nextToken": token} if token else {})), self.caller
-            )
+            asked: dict[str, Any] = {
+                "logGroupName": self.group,
+                "logStreamName": stream,
+                "startFromHead": True,
+            }
+            asked |= {"nextToken": token} if token else {}
+            page = find(Call("logs", "GetLogEvents", asked), self.caller)
             if page is None:
                 return
             for event in page["events"]:
@@ -185,7 +188,3 @@ class _Logs:
             self.tokens[stream] = page["nextForwardToken"]
             if token == page["nextForwardToken"]:
                 return
-
-
-def _logs(operation: str, parameters: dict[str, Any]) -> Call:
-    return Call("logs", operation, parameters)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import facts
+from sagemaker_byoc.contract import facts, folders
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
 from sagemaker_byoc.contract.masking import is_secret
 from sagemaker_byoc.launch.steps import File, Place, Upload
@@ -99,16 +99,17 @@ def require(where: str, path: Path) -> None:
 
 def _listed(where: str, folder: Path) -> list[tuple[str, Path]]:
     require(where, folder)
-    found: list[tuple[str, Path]] = []
-    for place, _, files in os.walk(folder):
-        paths = [Path(place) / name for name in files]
-        found += [(path.relative_to(folder).as_posix(), path) for path in paths]
-        if len(found) > MOST_FILES:
-            raise SettingsError(
-                f"{where}: {folder} has more than {MOST_FILES} files",
-                hint="Pack them into archives, or copy them to S3 yourself and name its prefix",
-            )
-    return sorted(found)
+
+    def refuse(sentence: str) -> None:
+        raise SettingsError(f"{where}: {sentence}", hint="Remove it, or make it readable")
+
+    found = [*islice(folders.files(folder, on_left=refuse), MOST_FILES + 1)]
+    if len(found) > MOST_FILES:
+        raise SettingsError(
+            f"{where}: {folder} has more than {MOST_FILES} files",
+            hint="Pack them into archives, or copy them to S3 yourself and name its prefix",
+        )
+    return sorted((path.relative_to(folder).as_posix(), path) for path in found)
 
 
 def _digest(hashes: dict[str, str]) -> str:

@@ -6,7 +6,6 @@ The monitor has no client of S3: the command line brings the region's or AWS's.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from datetime import MAXYEAR, MINYEAR
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.capture import hour_of
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json, write_atomically
@@ -60,7 +60,9 @@ class Places:
             found = list(self._store(place).names(place))
         else:
             path = Path(place)
-            found = [place] if path.is_file() else [str(each) for each in _below(path)]
+            # A hidden file is one that something is still writing.
+            below = (str(each) for each in folders.files(path) if not each.name.startswith("."))
+            found = [place] if path.is_file() else [*below]
         if not found:
             if not place.startswith(S3) and not Path(place).is_dir():
                 what = (
@@ -168,15 +170,6 @@ def are_one(first: str, second: str) -> bool:
 
 def join(folder: str, file: str) -> str:
     return f"{folder.rstrip('/')}/{file}" if folder.startswith(S3) else str(Path(folder) / file)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield regular files: hidden ones are still being written, and a pipe would never end."""
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for file in sorted(files):
-            if not file.startswith(".") and Path(parent, file).is_file():
-                yield Path(parent, file)
 
 
 def json_bytes(document: Json) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-from collections.abc import Sequence
 from typing import Self, TypeAlias
 
 INLINE = 64 * 1024
@@ -110,16 +109,8 @@ class Collector:
             os.close(self._descriptor)
 
 
-def bundle(parts: Sequence[bytes]) -> Body:
-    """Write many small bodies one after the other into one memory file."""
-    data = b"".join(parts)
-    descriptor = _new_file()
-    _write_all(descriptor, data)
-    return _sealed(descriptor, len(data))
-
-
 def read_bundle(body: Body) -> bytes:
-    """Return the whole content, read once, since each part is small."""
+    """Return the content of a file that many small bodies share, and close it."""
     assert body.descriptor is not None
     try:
         size = os.fstat(body.descriptor).st_size

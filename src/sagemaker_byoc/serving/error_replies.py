@@ -184,7 +184,7 @@ def _status_of(error: BaseException) -> int | None:
         status: Any = getattr(error, name, None)
         if not issubclass(type(status), int) or type(status) is bool:
             continue
-        exact = int.__index__(status)  # past what a subclass says
+        exact = int.__index__(status)  # whatever a subclass returns
         if 400 <= exact <= 599:
             return exact
     return HTTPStatus.UNSUPPORTED_MEDIA_TYPE if _is_format_error(error) else None

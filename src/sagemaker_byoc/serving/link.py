@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from sagemaker_byoc.serving.bodies import INLINE, Body, BodyError, bundle, read_bundle
+from sagemaker_byoc.serving.bodies import INLINE, Body, BodyError, read_bundle
 
 META = 48 * 1024
 """Largest index in bytes. With INLINE and the header it fits into the default socket buffer, 208
@@ -30,7 +30,7 @@ BODY = 4 * 2**30
 FRAMES = 128
 """Most frames in one packet; the kernel passes at most 253 descriptors with it."""
 MAGIC = b"BYO2"
-_HEADER = struct.Struct("!4sBI")  # magic, do the small bodies lie in a file of their own, index
+_HEADER = struct.Struct("!4sBI")  # magic, whether the small bodies are in a file, size of the index
 _PACKET = _HEADER.size + META + INLINE
 
 
@@ -173,7 +173,7 @@ def _packed(frames: Sequence[Frame]) -> tuple[list[bytes], list[int], Body]:
         raise LinkError(f"{len(frames)} frames with an index of {len(index)} bytes are too much")
     if total <= INLINE:
         return [_HEADER.pack(MAGIC, 0, len(index)), index, *small], files, Body()
-    spare = bundle(small)
+    spare = Body.filed(b"".join(small))
     assert spare.descriptor is not None
     return [_HEADER.pack(MAGIC, 1, len(index)), index], [spare.descriptor, *files], spare
 
@@ -240,9 +240,17 @@ def _frames(entries: Any, rest: bytes, files: list[Body]) -> tuple[list[Frame], 
     return frames, used
 
 
+SMALL = 1024
+"""Bytes of a conversation's message that travel in the packet itself: there are many messages, and
+the front's end of the link must never be full."""
 MESSAGES = 8
 BYTES = 2**20
 """Bytes in flight from which the next message waits; a single message may be larger."""
+
+
+def body_of(message: bytes) -> Body:
+    """Return the body of a message; a large one travels beside the packet."""
+    return Body(message) if len(message) <= SMALL else Body.filed(message)
 
 
 class Window:

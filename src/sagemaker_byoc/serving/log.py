@@ -37,8 +37,8 @@ def watch(poll: select.poll) -> None:
 
 
 def restore() -> None:
-    """Open again the streams that user code has closed; another file would get their numbers, and
-    the log lines."""
+    """Reopen the streams that user code has closed; else another file gets their numbers, and with
+    them the log lines."""
     watched = select.poll()  # for this call alone: two threads can't use one at once
     watch(watched)
     if not watched.poll(0):
@@ -58,8 +58,8 @@ def _reopen(descriptor: int, copy: int) -> None:
 
 
 def _of_parent(descriptor: int) -> int:
-    """Return the supervisor's own log if it can be opened again, as a pipe or file can; else
-    None."""
+    """Return a descriptor of the supervisor's own log if it can be opened again, as a pipe or file
+    can; else one of /dev/null."""
     if descriptor != STDIN:
         with suppress(OSError):
             return os.open(f"/proc/{os.getppid()}/fd/{descriptor}", os.O_WRONLY | os.O_APPEND)

@@ -46,8 +46,7 @@ class MediaType:
 
     @property
     def canonical(self) -> str:
-        """Return the essence in the spelling that codecs use."""
-        return ALIASES.get(self.essence, self.essence)
+        return canonical(self.essence)
 
     @property
     def charset(self) -> str:
@@ -68,7 +67,12 @@ class Range:
             return True
         if self.specificity == 1:
             return essence.startswith(self.essence[:-1])
-        return ALIASES.get(self.essence, self.essence) == ALIASES.get(essence, essence)
+        return canonical(self.essence) == canonical(essence)
+
+
+def canonical(essence: str) -> str:
+    """Return an essence in the spelling that codecs use."""
+    return ALIASES.get(essence, essence)
 
 
 @lru_cache(CACHED)
@@ -135,21 +139,16 @@ def choose(accept: str, offered: tuple[str, ...], default: str) -> str | None:
     """
     ranges = parse_accept(accept) or parse_accept(ANY)
     named = [entry.essence for entry in ranges if entry.specificity == 2]
-    candidates = [
-        default,
-        *(essence for essence in named if ALIASES.get(essence, essence) in offered),
-        *offered,
-    ]
-    candidates = [entry for entry in candidates if ALIASES.get(entry, entry) in offered]
+    candidates = [entry for entry in (default, *named, *offered) if canonical(entry) in offered]
     best = max(candidates, key=lambda essence: quality_of(essence, ranges), default=None)
     if best is None or quality_of(best, ranges) == 0:
         return None
-    return next((name for name in named if ALIASES.get(name, name) == best), best)
+    return next((name for name in named if canonical(name) == best), best)
 
 
 def preferred(accept: str, default: str) -> str:
-    """Return the type passed to a user's output function: the caller's favorite, or `default` for
-    any."""
+    """Return the type passed to a user's output function: the one that the caller prefers, or
+    `default` if any will do."""
     ranges = [entry for entry in parse_accept(accept) if entry.quality > 0]
     if not ranges:
         return default

@@ -52,7 +52,7 @@ def _require_packages() -> None:
     lacking = [name for name in http.PACKAGES if find_spec(name) is None]
     if not lacking:
         return
-    # Nobody waits for importlib.metadata where everything is installed.
+    # Imported only if something is missing: importlib.metadata is slow.
     from sagemaker_byoc.contract.installation import add_extra  # noqa: PLC0415
 
     are = "packages" if len(lacking) > 1 else "package"

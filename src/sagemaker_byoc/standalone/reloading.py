@@ -12,7 +12,7 @@ without it. A connection stays with its first server, which closes it when it ha
 from __future__ import annotations
 
 import asyncio
-import os
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Self
 
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.host.ignore import litter
+from sagemaker_byoc.host import ignore
+from sagemaker_byoc.host.ports import free_port
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.endpoint import (
     Endpoint,
     EndpointRequest,
-    free_port,
     open_endpoint,
     require_free,
 )
@@ -36,8 +36,8 @@ LOOK = 0.3
 _SHOWN = 3
 MOST = 20_000
 """Files that are watched, at most; a larger folder is watched in part."""
-_OWN_WRITES = (".pyc", ".swp", "~")
-"""Endings of files that an interpreter or an editor writes by itself."""
+_OWN_WRITES = (".swp", "~")
+"""Endings of files that an editor writes by itself."""
 Snapshot = dict[str, tuple[int, int, int]]
 _HOST = "127.0.0.1"
 _CHUNK = 65_536
@@ -172,27 +172,22 @@ class Changes:
 
     def _look(self) -> Snapshot:
         found: Snapshot = {}
-        for path in self._files():
+        for path in self._watched():
             with suppress(OSError):  # removed meanwhile
-                status = Path(path).stat()
-                found[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+                status = path.stat()
+                if not stat.S_ISDIR(status.st_mode):
+                    found[str(path)] = (status.st_mtime_ns, status.st_size, status.st_ino)
             if len(found) == MOST:
                 break
         return found
 
-    def _files(self) -> Iterator[str]:
+    def _watched(self) -> Iterator[Path]:
         for place in self._places:
-            if not place.is_dir():
-                yield str(place)
-                continue
-            for folder, folders, files in os.walk(place):
-                below = Path(folder).relative_to(place)
-                folders[:] = sorted(
-                    name for name in folders if not litter().prunes(str(below / name))
-                )
-                for name in sorted(files):
-                    if not name.endswith(_OWN_WRITES):
-                        yield os.path.join(folder, name)  # noqa: PTH118 - thousands of them
+            if place.is_dir():
+                below = ignore.walk(place, ignore.litter())
+                yield from (path for name, path in below if not name.endswith(_OWN_WRITES))
+            else:
+                yield place
 
 
 class Relay:

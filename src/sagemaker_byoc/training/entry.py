@@ -7,7 +7,6 @@ import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
-from signal import Signals
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.facts import FAILURE_REASON
@@ -28,8 +27,12 @@ from sagemaker_byoc.training.supervisor.job_run import (
     Verdict,
 )
 from sagemaker_byoc.training.supervisor.process.log import ERR, PREFIX, Writer
-from sagemaker_byoc.training.supervisor.process.loop import STOP, SignalQueue
-from sagemaker_byoc.training.supervisor.ranks.hosts import has_named_hosts
+from sagemaker_byoc.training.supervisor.process.loop import SignalQueue
+from sagemaker_byoc.training.supervisor.ranks.hosts import (
+    DEFAULT_SECONDS,
+    has_named_hosts,
+    wait_for_hosts,
+)
 
 CHECK = "--check"
 USAGE = f"""\
@@ -37,18 +40,19 @@ usage: {TRAIN_ARGUMENT.value} [{CHECK}]
 
 Runs the training program of this container, as SageMaker starts it: with the argument
 {TRAIN_ARGUMENT.value!r}, or with none. The job is described by the files under /opt/ml/input.
-{CHECK} starts nothing, and says whether a job could run here.
+{CHECK} starts nothing, and reports whether a job could run here.
 {NPROC}=gpu starts one process for each GPU, over all hosts of the job.
-{STOP_GRACE} sets the seconds that the program has to end after SIGTERM.
+{STOP_GRACE} sets how many seconds the program has to end after SIGTERM.
 """
 
 
 def main() -> int:
-    """Run the training job of this container; the exit code for the process."""
+    """Run the training job of this container; return the exit code of the process."""
     arguments = sys.argv[1:]
     if arguments[:1] == [TRAIN_ARGUMENT.value]:
         arguments = arguments[1:]
-    tree = Tree(Tree.from_environ(os.environ).root.absolute())  # the program has another folder
+    # Absolute, because the start of the program changes the working folder.
+    tree = Tree(Tree.from_environ(os.environ).root.absolute())
     if arguments == [CHECK]:
         from sagemaker_byoc.training.supervisor.preflight import check  # noqa: PLC0415
 
@@ -66,27 +70,20 @@ def main() -> int:
 
 
 def _judge(tree: Tree, signals: SignalQueue, writer: Writer) -> Verdict:
-    """The last resort of every error: a job must end with a reason."""
+    """Run the job; turn every error into a verdict, because a job must end with a reason."""
     try:
-        _forget_old_reason(tree)
+        with suppress(OSError):  # if it can't be removed, _leave_reason reports it
+            tree.failure.unlink(missing_ok=True)  # the reason of an earlier run in the same tree
         return run_job(tree, signals, writer)
     except ContractError as error:
         writer.say(str(error))
         return Verdict(ExitCode.BAD_INPUT, str(error), FLUSH_SECONDS_STOPPING)
     except Exception as error:  # noqa: BLE001 - see above
-        import traceback  # noqa: PLC0415 - only a defect of ours needs it
+        import traceback  # noqa: PLC0415 - only our own defects need it
 
         writer.say_text(traceback.format_exc())
         reason = f"internal error of the training supervisor: {type(error).__name__}: {error}"
         return Verdict(ExitCode.INTERNAL, reason, FLUSH_SECONDS_STOPPING)
-
-
-def _forget_old_reason(tree: Tree) -> None:
-    """One from an earlier run in the same tree would speak for this one."""
-    try:
-        tree.failure.unlink(missing_ok=True)
-    except OSError:
-        return  # _leave_reason will say that it can't be written
 
 
 def _leave_reason(tree: Tree, reason: str) -> None:
@@ -102,7 +99,7 @@ def _leave_reason(tree: Tree, reason: str) -> None:
 
 
 def _make_reachable(tree: Tree) -> None:
-    """Undo what the program did to the folder, and move away what is in the file's place."""
+    """Undo what the program did to the folder, and move aside what is in the file's place."""
     folder = tree.failure.parent
     if folder.exists() and not folder.is_dir():
         folder.rename(folder.with_name(f"{folder.name}.file"))
@@ -122,7 +119,7 @@ def _is_written(path: Path) -> bool:
 
 
 def _read_through(path: Path) -> str:
-    """The text that a link in the file's place leads to, if that is a file; else nothing."""
+    """Return the text of the file that a link in the failure file's place leads to; else ""."""
     if not (path.is_symlink() and path.is_file()):
         return ""
     with open(path, "rb") as file:
@@ -132,14 +129,14 @@ def _read_through(path: Path) -> str:
 def run_job(tree: Tree, signals: SignalQueue, writer: Writer) -> Verdict:
     """Run the job; raise ContractError for anything that keeps the program from starting.
 
-    What few jobs need is imported only by those: a plain program must not wait for it.
+    Only the jobs that need them import the rarer modules: a plain program must not wait for those.
     """
     run = JobRun(tree, signals, writer)
     run.announce()
     run.check_gpus()
     if len(run.job.cluster.hosts) > 1 and has_named_hosts(run.job):
         _wait_for_hosts(run)
-    if stop := _early_stop(run):
+    if stop := signals.stop():
         return run.stopped_early(stop)
     if run.plan.settings.flag(INSTALL_REQUIREMENTS) and (failed := _install(run)):
         return failed
@@ -150,17 +147,11 @@ def run_job(tree: Tree, signals: SignalQueue, writer: Writer) -> Verdict:
     return run.judge(run.supervisor().run([run.plan.program]))
 
 
-def _early_stop(run: JobRun) -> Signals | None:
-    return run.signals.first(STOP)
-
-
 def _wait_for_hosts(run: JobRun) -> None:
-    from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, wait_for_hosts  # noqa: PLC0415
-
     seconds = run.plan.settings.seconds(DNS_SECONDS, DEFAULT_SECONDS)
     if seconds:
         run.addresses = wait_for_hosts(
-            run.job.cluster.hosts, seconds, is_stopped=lambda: _early_stop(run) is not None
+            run.job.cluster.hosts, seconds, is_stopped=lambda: run.signals.stop() is not None
         )
 
 

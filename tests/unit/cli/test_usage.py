@@ -266,14 +266,19 @@ def test_no_flag_is_abbreviated():
 
 
 def test_a_command_does_not_pay_for_the_others():
-    """A shell that asks for the version, or for completion, waits for no region to be imported."""
-    words = (
-        "import sys; from sagemaker_byoc.cli.main import main; main(['--version']);"
-        "print(*[name for name in sys.modules if name.startswith('sagemaker_byoc.')])"
+    """A shell that asks for the version, or for completion, waits for no region to be imported.
+
+    All commands together don't import the library that draws bars.
+    """
+    program = (
+        "import sys; from sagemaker_byoc.cli.main import main, parser; main(['--version'])\n"
+        "print(*[name for name in sys.modules if name.startswith('sagemaker_byoc.')])\n"
+        "parser()\n"
+        "print([name for name in sys.modules if name.partition('.')[0] == 'rich'])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", words], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
-    found = done.stdout.splitlines()[-1].split()
-    rooms = {name.split(".")[1] for name in found}
-    assert rooms == {"cli", "contract"}
+    *_, found, drawing = done.stdout.splitlines()
+    assert {name.split(".")[1] for name in found.split()} == {"cli", "contract"}
+    assert drawing == "[]"

@@ -104,6 +104,7 @@ def test_a_missing_value_is_said(words, capsys):
 # ── causes ──
 
 
+@pytest.mark.slow
 def test_two_files_to_choose_from(folder, capsys):
     """The hint is a command that works."""
     assert main(["train", "two"]) == failures.FAILED
@@ -268,6 +269,7 @@ def test_an_output_that_cannot_be_made(folder, capsys):
     assert "'/proc/x'\n  fix: Choose another --output\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_job_leaves_its_log_and_its_metrics(folder, capsys):
     program = "import sys; print('loss=2.5; acc=0.1;'); print('loss=0.5;'); sys.exit(1)"
     (folder / "two/a.py").write_text(program)
@@ -309,6 +311,7 @@ def test_a_reason_without_words_is_not_shown(reason, shown):
     assert train._reason(ended) == shown
 
 
+@pytest.mark.slow
 def test_without_unshare_the_kernel_is_not_blamed(folder, monkeypatch, capsys):
     """What the job needs is there: its program is run by this interpreter's own path."""
     monkeypatch.setenv("PATH", "/nonexistent")
@@ -319,6 +322,7 @@ def test_without_unshare_the_kernel_is_not_blamed(folder, monkeypatch, capsys):
 # ── how much is said ──
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["-q", "train", "two/a.py"], ["train", "two/a.py", "--quiet"]])
 def test_quiet(words, folder, capsys):
     """Neither steps nor the log; results and errors stay."""

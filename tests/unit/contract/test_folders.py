@@ -173,3 +173,26 @@ def test_nothing_stays_open(tree):
         break
     contents(tree)
     assert len([*Path("/dev/fd").iterdir()]) == before
+
+
+def test_the_files_of_a_users_own_folder(tmp_path):
+    """Each folder's files in the order asked for, then those of the folders in it."""
+    (tmp_path / "d").mkdir()
+    for name in ("b", "run.json", "d/f", "a"):
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("d/f")
+    (tmp_path / "folder").symlink_to("d")
+    (tmp_path / "broken").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "fifo")
+    lines = []
+    found = folders.files(tmp_path, lambda name: (name != "run.json", name), lines.append)
+    names = [path.relative_to(tmp_path).as_posix() for path in found]
+    assert names == ["run.json", "a", "b", "link", "d/f"]
+    assert lines == [f"{tmp_path / name} is not a file" for name in ("broken", "fifo", "loop")]
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path):
+    lines = []
+    assert [*folders.files(tmp_path / "gone", on_left=lines.append)] == []
+    assert lines == [f"{tmp_path / 'gone'} can't be listed (No such file or directory)"]

@@ -181,6 +181,14 @@ def test_an_empty_folder_is_no_channel(make_train, folder):
         make_train(channels={"train": "empty"})
 
 
+def test_a_channel_with_what_cannot_be_uploaded(make_train, folder):
+    """A FIFO would be read for ever, and a broken link is data that is missing."""
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "gone").symlink_to("nowhere")
+    with pytest.raises(SettingsError, match="gone is not a file"):
+        make_train(channels={"train": "data"})
+
+
 LONG = "y" * 2501
 SPOT = {"spot": True, "checkpoints": True}
 KEEP = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 600}}

@@ -226,7 +226,7 @@ def test_no_green_if_lines_were_lost(case):
     case.run(captured(people(500, seed=1)) + b"{\n")
     shown = page_of(case.folder)
     assert 'class="good"' not in shown
-    assert "1 line of 501 could not be used:" in shown
+    assert "1 of 501 lines could not be used:" in shown
 
 
 def test_no_green_for_a_model_whose_predictions_were_lost(tmp_path):

@@ -6,7 +6,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.main import Command
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.launch.follow import ENDPOINTS_GROUP, JOBS_GROUP, Logs
 
 JOB, ENDPOINT = "TrainingJob", "Endpoint"
 _LISTS = {
@@ -88,89 +88,32 @@ def _add_logs(parser: argparse.ArgumentParser) -> None:
 def _logs(arguments: argparse.Namespace) -> int:
     region = target.find(arguments)
     region.status()
+    client, name = region.client("sagemaker"), arguments.name
     with target.refusals():
-        source = _find(region, arguments.name)
+        kind, logs = _find(region, client, name)
         while True:
             # Asked before the lines are read: what is written until the end is among them.
-            ended = source.has_ended()
-            for stream, line in source.new_lines():
-                if arguments.json:
-                    console.line({"stream": stream, "line": line})
-                else:
-                    console.result_line(stream, line)
-            if ended or not arguments.follow:
+            status = _status(client, kind, name)
+            logs.fetch()
+            logs.show(_line if arguments.json else console.result_line)
+            if status is None or (kind == JOB and status in _ENDED) or not arguments.follow:
                 return 0
             time.sleep(_POLL_SECONDS)
 
 
-@dataclass(slots=True)
-class _Source:
-    """The streams of one job or endpoint, and how far each was read."""
-
-    logs: Any
-    sagemaker: Any
-    kind: str
-    name: str
-    tokens: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def group(self) -> str:
-        shared = f"/aws/sagemaker/{self.kind}s"
-        return shared if self.kind == JOB else f"{shared}/{self.name}"
-
-    @property
-    def prefix(self) -> str:
-        return f"{self.name}/" if self.kind == JOB else ""
-
-    def has_ended(self) -> bool:
-        status = _status(self.sagemaker, self.kind, self.name)
-        return status is None or (self.kind == JOB and status in _ENDED)
-
-    def new_lines(self) -> Iterator[tuple[str, str]]:
-        """Yield stream and line; lines of several streams are ordered by time."""
-        found = [event for stream in self._streams() for event in self._events(stream)]
-        for _, stream, line in sorted(found, key=lambda event: event[0]):
-            yield stream, line
-
-    def _streams(self) -> list[str]:
-        try:
-            narrowed = {"logStreamNamePrefix": self.prefix} if self.prefix else {}
-            pages = self.logs.get_paginator("describe_log_streams").paginate(
-                logGroupName=self.group, **narrowed
-            )
-            return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
-        except self.logs.exceptions.ResourceNotFoundException:
-            return []
-
-    def _events(self, stream: str) -> Iterator[tuple[int, str, str]]:
-        label = stream.removeprefix(self.prefix)
-        if self.kind == JOB:
-            label = label.rpartition("-")[0]
-        while True:
-            token = self.tokens.get(stream)
-            answer = self.logs.get_log_events(
-                logGroupName=self.group,
-                logStreamName=stream,
-                startFromHead=True,
-                **({} if token is None else {"nextToken": token}),
-            )
-            for event in answer["events"]:
-                yield event["timestamp"], label, event["message"]
-            self.tokens[stream] = answer["nextForwardToken"]
-            if token == answer["nextForwardToken"]:
-                return
+def _line(stream: str, line: str) -> None:
+    console.line({"stream": stream, "line": line})
 
 
-def _find(region: target.Target, name: str) -> _Source:
-    """Return the log of that name. Raise RequestError if there is none."""
-    logs, sagemaker = region.client("logs"), region.client("sagemaker")
-    if _status(sagemaker, JOB, name):
-        return _Source(logs, sagemaker, JOB, name)
-    endpoint = _Source(logs, sagemaker, ENDPOINT, name)
-    groups = logs.describe_log_groups(logGroupNamePrefix=endpoint.group)["logGroups"]
-    known = {group["logGroupName"] for group in groups}  # it stays when the endpoint is deleted
-    if endpoint.group in known or _status(sagemaker, ENDPOINT, name):
-        return endpoint
+def _find(region: target.Target, client: Any, name: str) -> tuple[str, Logs]:
+    """Return the kind and the log of that name. Raise RequestError if there is none."""
+    if _status(client, JOB, name):
+        return JOB, Logs(region.caller(), JOBS_GROUP, f"{name}/")
+    group = f"{ENDPOINTS_GROUP}/{name}"
+    groups = region.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    # The group stays when the endpoint is deleted.
+    if group in {each["logGroupName"] for each in groups} or _status(client, ENDPOINT, name):
+        return ENDPOINT, Logs(region.caller(), group, "")
     raise RequestError(
         f"there is no training job and no endpoint {name!r} at {region.url}",
         hint="`byoc ps` lists them",

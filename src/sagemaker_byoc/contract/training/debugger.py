@@ -132,10 +132,8 @@ def _literal(path: Path, text: str) -> dict[str, object]:
         return {}
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise _wrong(
-            path, "DetailedProfilingConfig", "a literal such as {'StartStep': 5}"
-        ) from error
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        value = None
     if not isinstance(value, dict):
         raise _wrong(path, "DetailedProfilingConfig", "a literal such as {'StartStep': 5}")
     return {str(key).lower(): entry for key, entry in value.items()}

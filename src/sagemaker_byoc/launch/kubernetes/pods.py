@@ -150,13 +150,11 @@ def label(shared: Shared, problems: Problems) -> str:
         return f"{name[: NAME_LENGTH - _HASH - 1].rstrip('-')}-{digest}"
     near = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
     near = near if near[:1].isalpha() else f"n-{near}".rstrip("-")
-    problems.add(
+    problems.report(
         f"{shared.where}: name",
-        SettingsError(
-            f"{shared.where}: name is {shared.name!r}, which Kubernetes does not accept",
-            hint="It begins with a letter; then letters, digits and hyphens: "
-            f'name = "{near[:NAME_LENGTH].rstrip("-")}"',
-        ),
+        f"is {shared.name!r}, which Kubernetes does not accept",
+        "It begins with a letter; then letters, digits and hyphens: "
+        f'name = "{near[:NAME_LENGTH].rstrip("-")}"',
     )
     return "name"
 
@@ -178,8 +176,7 @@ def refuse_variables(
     """Report the variables among `names`; `what` continues the sentence "NAME is"."""
     for name in names:
         if name in shared.environment:
-            place = f"{shared.where}: environment.{name}"
-            problems.add(place, SettingsError(f"{place} is {what}", hint=hint))
+            problems.report(f"{shared.where}: environment.{name}", f"is {what}", hint)
 
 
 def check_common(shared: Shared, problems: Problems) -> None:
@@ -187,26 +184,22 @@ def check_common(shared: Shared, problems: Problems) -> None:
     place = f"{shared.where}: image"
     if not shared.image:
         hint = 'Write image = "REGISTRY/NAME:TAG", or give --image'
-        problems.add(place, SettingsError(f"{place} is missing", hint=hint))
+        problems.report(place, "is missing", hint)
     else:
         try:
             registry_images.parse(shared.image)
         except RequestError as error:
             problems.add(place, SettingsError(f"{place}: {error.what}", hint=error.hint))
     if shared.instance_count > MOST_PODS:
-        place = f"{shared.where}: instance-count"
-        what = f"{place} is {shared.instance_count}"
-        problems.add(place, SettingsError(what, hint=f"Use {MOST_PODS} pods at most"))
+        place, hint = f"{shared.where}: instance-count", f"Use {MOST_PODS} pods at most"
+        problems.report(place, f"is {shared.instance_count}", hint)
     for name, value in shared.environment.items():
         place = f"{shared.where}: environment.{name}"
         if not _VARIABLE.fullmatch(name):
             hint = "Use letters, digits and _, not beginning with a digit"
-            problems.add(
-                place, SettingsError(f"{place}: {name!r} is not a variable's name", hint=hint)
-            )
+            problems.report(place, "is not a variable's name", hint)
         elif "\0" in value:
-            hint = "Leave the NUL character out"
-            problems.add(place, SettingsError(f"{place} has a NUL character", hint=hint))
+            problems.report(place, "has a NUL character", "Leave the NUL character out")
 
 
 def _is_label(key: str) -> bool:

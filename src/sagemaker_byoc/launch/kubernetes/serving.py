@@ -31,7 +31,7 @@ from sagemaker_byoc.launch.kubernetes.pods import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.table import Problems, SettingsError, Table
+from sagemaker_byoc.launch.table import Problems, Table
 
 DEPLOYMENT, KSERVE, SERVERLESS = "deployment", "kserve", "kserve-serverless"
 UNUSED = (
@@ -157,8 +157,7 @@ def _read(settings: EndpointSettings, name: str, problems: Problems) -> tuple[Ta
     check_common(settings.shared, problems)
     if _startup(settings) > LONGEST_STARTUP:
         place = f"{settings.shared.where}: startup-timeout"
-        what = f"{place} is {settings.startup_timeout} seconds"
-        problems.add(place, SettingsError(what, hint="Use a day at most"))
+        problems.report(place, f"is {settings.startup_timeout} seconds", "Use a day at most")
     table = pod_table(settings.shared, POD_KEYS, problems)
     return table, read_pod(table, settings.shared, name, user=USER)
 

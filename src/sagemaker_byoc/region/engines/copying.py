@@ -12,7 +12,7 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -72,6 +72,22 @@ class Copying(Protocol):
     def advance(self, size: int) -> None: ...
 
     def finish(self) -> None: ...
+
+
+@contextmanager
+def counted(
+    copying: Copying | None, title: str, size: Callable[[], int]
+) -> Iterator[Callable[[int], None] | None]:
+    """Yield what receives the bytes of one copy; None if nobody wants to know."""
+    if copying is None:
+        yield None
+        return
+    copying.start(title)
+    copying.expect(size())
+    try:
+        yield copying.advance
+    finally:
+        copying.finish()
 
 
 class Counted:
@@ -173,7 +189,10 @@ class Receiver:
         self._taken.add(parts)
 
     def prune(self) -> None:
-        """Remove what did not come; to be called once all has come."""
+        """Remove what did not come; to be called once all has come.
+
+        Folders are removed while the tree is walked, so `folders.files` doesn't do.
+        """
         for place, names, files in os.walk(self._target):
             below = Path(place).relative_to(self._target).parts
             for name in [*names, *files]:

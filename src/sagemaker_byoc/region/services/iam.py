@@ -1,6 +1,6 @@
 """IAM: the execution role and its policies, as far as clients and SDKs ask.
 
-Any name is the name of a role that SageMaker may assume: a script carries that of its own role.
+A role of any name exists and trusts SageMaker: a script names a role of the user's real account.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""STS: who is calling, and temporary credentials of any role.
+"""STS: the caller's identity, and temporary credentials of any role.
 
-Nothing is forbidden here: a script carries the name of its own role, so any role can be assumed.
+Any role can be assumed, because a script names a role of the user's real account.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sagemaker_byoc.region.core.account import CALLER, Account, Credentials, unique_id
+from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 SESSION = "local"
@@ -67,7 +68,7 @@ class Sts:
         return {"Credentials": self._issue(self._execution_session, seconds)}
 
     def _issue(self, arn: str, seconds: int) -> dict[str, Any]:
-        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+        expires = now() + timedelta(seconds=seconds)
         keys = self._credentials.issue(arn, expires)
         return {
             "AccessKeyId": keys.access_key,

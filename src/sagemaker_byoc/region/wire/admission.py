@@ -1,4 +1,4 @@
-"""Who may ask: only this machine's own names, no foreign web page, and only signed requests."""
+"""Admission of requests: under this machine's names, not from foreign web pages, and signed."""
 
 from __future__ import annotations
 

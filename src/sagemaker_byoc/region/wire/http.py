@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
@@ -57,6 +58,16 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     """Content-Length is set by the server from `body`, unless it is given (as for HEAD)."""
     body: bytes | AsyncIterator[bytes] = b""
+
+
+def json_response(
+    document: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    return Response(
+        status=status,
+        headers={"Content-Type": "application/json", **(headers or {})},
+        body=json.dumps(document).encode(),
+    )
 
 
 class Handler(Protocol):

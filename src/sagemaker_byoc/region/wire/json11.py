@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.http import Request, Response, json_response
 from sagemaker_byoc.region.wire.models import Service
 from sagemaker_byoc.region.wire.operations import AwsError
 
@@ -47,14 +47,11 @@ class JsonService:
 
 def respond(request: Request, document: object, *, status: int = 200) -> Response:
     sent = request.headers.get("content-type", "")
-    return Response(
-        status=status,
-        headers={
-            "Content-Type": sent if sent.startswith("application/x-amz-json-") else _TYPE,
-            "x-amzn-RequestId": request.id,
-        },
-        body=json.dumps(document).encode(),
-    )
+    headers = {
+        "Content-Type": sent if sent.startswith("application/x-amz-json-") else _TYPE,
+        "x-amzn-RequestId": request.id,
+    }
+    return json_response(document, status=status, headers=headers)
 
 
 def render_error(request: Request, error: AwsError) -> Response:
@@ -63,28 +60,20 @@ def render_error(request: Request, error: AwsError) -> Response:
 
 def render_rest_error(request: Request, error: AwsError) -> Response:
     """Write REST-JSON, as sagemaker-runtime does."""
-    return Response(
+    return json_response(
+        {"message": error.message, "Message": error.message},
         status=error.status,
-        headers={
-            "Content-Type": "application/json",
-            "x-amzn-ErrorType": error.code,
-            "x-amzn-RequestId": request.id,
-        },
-        body=json.dumps({"message": error.message, "Message": error.message}).encode(),
+        headers={"x-amzn-ErrorType": error.code, "x-amzn-RequestId": request.id},
     )
 
 
 def render_registry_error(_request: Request, error: AwsError) -> Response:
     """Write the body of the distribution protocol, which `docker push` shows to its user."""
     headers = {name: value for name, value in error.headers.items() if name != "Content-Length"}
-    return Response(
+    return json_response(
+        {"errors": [{"code": error.code, "message": error.message}]},
         status=error.status,
-        headers={
-            "Content-Type": "application/json",
-            "Docker-Distribution-Api-Version": "registry/2.0",
-            **headers,
-        },
-        body=json.dumps({"errors": [{"code": error.code, "message": error.message}]}).encode(),
+        headers={"Docker-Distribution-Api-Version": "registry/2.0", **headers},
     )
 
 

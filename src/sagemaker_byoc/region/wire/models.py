@@ -143,7 +143,7 @@ def _metadata() -> dict[str, dict[str, Any]]:
 
 
 _CODES = {"logs": "InvalidParameterException", "ecr": "InvalidParameterException"}
-"""Codes of validation errors, for services that have one of their own."""
+"""Codes of validation errors that differ from those of the protocol."""
 _SIZED = frozenset({"string", "blob", "list", "map"})
 _NUMBERS = frozenset({"integer", "long", "float", "double"})
 # Java's Unicode categories, which Python's expressions lack: their ASCII members, and one stand-in

@@ -39,7 +39,7 @@ _S3_SCOPES = frozenset({"s3", "s3express", "s3-object-lambda"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """How a service's errors are written; `internal` is its code for a failure of its own."""
+    """How a service's errors are written; `internal` is the code of a failure here."""
 
     render: RenderError
     codes: admission.Codes
@@ -109,7 +109,7 @@ class Router:
 
     async def _check_signature(self, request: Request, routed: Request, protocol: Protocol) -> None:
         if protocol is REGISTRY:
-            return  # it asks for a token of its own, as ECR does
+            return  # it asks for its own kind of token, as ECR does
         if protocol is S3:
             self._admission.check_s3_signature(request, routed)
             return

@@ -1,4 +1,4 @@
-"""From answered requests to lines of a capture file, in the writer's thread.
+"""The lines of a capture file, made from answered requests in the writer's thread.
 
 A request and reply that are too large to become a line at once are written in pieces. Standard
 library only.
@@ -167,7 +167,7 @@ class Maker:
         self._known: set[tuple[str, str]] = set()
 
     def batches(self, records: Iterable[Traffic]) -> Iterator[Batch]:
-        """Yield all records as batches, in their order."""
+        """Yield all records as batches, in the order of arrival."""
         portion: list[Traffic] = []
         size = 0
         for record in records:

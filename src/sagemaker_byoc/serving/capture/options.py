@@ -21,6 +21,9 @@ MEGABYTES = 64
 BODY_MEGABYTES = 6
 """The limit of InvokeEndpoint for years, and of the local region."""
 FREE_PERCENT = 10.0
+CHOSEN = "capture"
+"""Metadata key of a request that is captured; the front sets it, workers with a redact_fn read
+it."""
 _TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+")
 
 
@@ -138,6 +141,7 @@ def is_opaque(settings: CaptureSettings, content_type: str) -> bool:
 
 
 def useless(what: str, content_type: str) -> str:
+    """Return a warning about bodies of a type that a monitor cannot read."""
     kind = f"of type {content_type}" if content_type else "without a Content-Type"
     return (
         f"warning: capture: {what} {kind} are kept as BASE64, which a monitor can't read. Use "

@@ -42,7 +42,7 @@ _BOTH = frozenset(Mode)
 
 
 class Order(Enum):
-    """Other orders to the thread."""
+    """Orders to the thread, other than to write records."""
 
     ROTATE = "rotate"
     END = "end"
@@ -132,7 +132,7 @@ class Writer:
                 self._take(batch)
                 done += batch.count
                 time.sleep(REST)
-        except Exception as error:  # noqa: BLE001 - a defect of ours; the next records may do
+        except Exception as error:  # noqa: BLE001 - a defect of ours; others may succeed
             log.say(f"capture: a record failed: {log.place_of(error)}")
             self.lost += len(records) - done
             self.taken = before + sum(record.size for record in records)
@@ -315,10 +315,10 @@ def recover(folder: Path) -> Recovered:
     """Complete the open files that no process has locked; raise OSError."""
     found = Recovered()
     for path in sorted((folder / OPEN_FOLDER).glob(f"*{OPEN}")):
-        with suppress(FileNotFoundError):  # another recovers too
+        with suppress(FileNotFoundError):  # another process recovers too
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                with suppress(BlockingIOError):  # its writer lives
+                with suppress(BlockingIOError):  # its writer still runs
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     before = os.fstat(descriptor).st_size
                     size = _whole_lines(descriptor, before)

@@ -20,7 +20,7 @@ from sagemaker_byoc.contract.capture import Mode
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.lines import Traffic, named
-from sagemaker_byoc.serving.capture.options import CaptureSettings
+from sagemaker_byoc.serving.capture.options import CHOSEN, CaptureSettings
 from sagemaker_byoc.serving.capture.writer import Writer
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
@@ -118,7 +118,7 @@ class Recorder:
             self.writer.put(self._waiting)
             self._waiting, self._waiting_size = [], 0
 
-    # ── the clock, what is said, the end ──
+    # ── the clock, the figures, the end ──
 
     def tick(self) -> None:
         """Log the number of dropped records, once per interval."""
@@ -157,10 +157,6 @@ class Recorder:
             log.say("capture: the disk is too slow for the rest; its open file is completed later")
         self._log_at = 0.0
         self.tick()
-
-
-CHOSEN = "capture"
-"""Metadata key of a request that was drawn; workers with a redact_fn read it."""
 
 
 class Captures:
@@ -204,7 +200,7 @@ class Captures:
         meta = outcome.meta
         return (
             CHOSEN in ticket.meta
-            and not self._broker.has_redact  # then the worker says what may be kept of it
+            and not self._broker.has_redact  # then the worker decides what may be kept
             and (outcome.end is End.REPLIED or outcome.end is End.STREAM)
             and "error" not in meta
             and 200 <= meta.get("status", 200) < 300

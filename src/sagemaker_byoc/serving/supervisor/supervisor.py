@@ -111,13 +111,13 @@ class Supervisor:
     def _on_end(self, pid: int, returncode: int) -> None:
         if pid == self._front:
             self._front = None
-            processes.kill_session(pid)  # its HTTP process can't go on alone
+            processes.kill_session(pid)  # its HTTP process cannot continue alone
             log.say(f"the front {processes.describe(returncode)}; nothing can be served")
             self._exit_code = ExitCode.INTERNAL
             return
         for slot in self._slots:
             if pid == slot.pid:
-                processes.kill_session(pid)  # what it started goes with it
+                processes.kill_session(pid)  # what it started ends with it
                 if slot.model:
                     self._models.on_end(slot, returncode)
                 else:
@@ -143,7 +143,7 @@ class Supervisor:
 
     def _drain(self, signals: SignalPipe) -> None:
         """End the front first, with all its requests; then the workers, which have none left."""
-        self._selector.unregister(self._models.channel)  # models neither come nor go any more
+        self._selector.unregister(self._models.channel)  # no model is loaded or unloaded any more
         if self._front is not None:
             processes.send(self._front, signal.SIGTERM)
             self._await_end(signals, [self._front], self._drain_time())

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()  # SIGABRT for a stuck request prints where it hangs
     signal.signal(signal.SIGTERM, guard.stop)
     os.set_inheritable(int(report), False)  # noqa: FBT003 - positional only
-    sys.dont_write_bytecode = True  # /opt/ml/model is not to be written to
+    sys.dont_write_bytecode = True  # /opt/ml/model must not be written to
     sys.argv = ["serve"]  # the user's code may parse it
     worker = Worker(Settings.from_json(settings), slot=int(slot), link_name=link_name)
     return worker.run(int(report))

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sagemaker_byoc.serving.worker.defaults import torch_if_loaded
+from sagemaker_byoc.serving.worker.formats.values import torch_if_loaded
 
 T = TypeVar("T")
+Call = Callable[[Any], Any]
 
 
 class BatchError(Exception):
@@ -82,7 +83,7 @@ def join(values: Sequence[Any]) -> Any:
         return {name: join([value[name] for value in values]) for name in first}
     if isinstance(first, np.ndarray):
         return np.concatenate(values)
-    if isinstance(first, list):  # of outputs: one entry a row
+    if isinstance(first, list):  # of outputs: one entry per row
         return [entry for value in values for entry in value]
     return torch_if_loaded().cat(values)
 
@@ -101,9 +102,6 @@ def split(value: Any, sizes: Sequence[int]) -> list[Any]:
     if len(value) != ends[-1]:
         raise BatchError(f"predict_fn returned {len(value)} rows for a batch of {ends[-1]}")
     return [value[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-
-
-Call = Callable[[Any], Any]
 
 
 def run(call: Call, data: Any, sizes: Sequence[int]) -> Any:

@@ -15,23 +15,17 @@ from contextlib import suppress
 from typing import Self
 
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError, Window
-from sagemaker_byoc.serving.worker import defaults
+from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError, Window, body_of
 from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure
 from sagemaker_byoc.serving.worker.code.handlers import Handler
-from sagemaker_byoc.serving.worker.formats import codecs
+from sagemaker_byoc.serving.worker.formats import codecs, values
 from sagemaker_byoc.serving.worker.jobs import exact_bytes, name_of
 from sagemaker_byoc.serving.worker.request_context import Context
 
-SMALL = 1024
-"""Bytes of a message that travel in the packet itself: the front's end of the link must never be
-full, and there are many messages."""
-
 
 class GoneError(Exception):
-    """The client or the front is gone; raised where the handler's next item would be sent."""
+    """The client or the front is gone; raised when the handler's next item is to be sent."""
 
 
 class Messages:
@@ -54,7 +48,7 @@ class Messages:
 
     @property
     def is_over(self) -> bool:
-        """Whether no further message will come."""
+        """Return whether no further message will come."""
         return self._is_over and not self._queue
 
     def poll(self, seconds: float | None = 0.0) -> str | bytes | None:
@@ -266,11 +260,6 @@ class Exchange:
             log.say(f"conversation {conversation.name}: ended after {took:.1f} s")
 
 
-def body_of(data: bytes) -> Body:
-    """Return a message's body; a large one travels beside the packet."""
-    return Body(data) if len(data) <= SMALL else Body.filed(data)
-
-
 def _items(result: object) -> Iterator[object]:
     """Return the handler's items; a handler that sends nothing may return None."""
     if isinstance(result, Iterator):
@@ -282,7 +271,7 @@ def _items(result: object) -> Iterator[object]:
 
 def _encoded(item: object) -> bytes:
     if isinstance(item, str):
-        return str.encode(item)  # past what a subclass says
+        return str.encode(item)  # whatever a subclass does
     if isinstance(item, bytes | bytearray | memoryview):
         return exact_bytes(item)
-    return codecs.encode_json(defaults.plain(item))
+    return codecs.encode_json(values.plain(item))

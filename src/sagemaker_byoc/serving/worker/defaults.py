@@ -29,8 +29,6 @@ from sagemaker_byoc.serving.worker.formats import codecs, csv_format, named_arra
 from sagemaker_byoc.serving.worker.formats.values import Array, as_array, plain, torch_if_loaded
 from sagemaker_byoc.serving.worker.request_context import Context
 
-__all__ = ["Predictor", "Wanted", "as_array", "default_input", "default_output", "on_device"]
-__all__ += ["is_estimator", "plain", "torch_if_loaded"]
 TEXT_ARRAYS = (media.JSON, media.JSON_LINES, media.CSV)
 ARRAYS = (*TEXT_ARRAYS, media.NPY)
 SUPPORTED = (
@@ -298,7 +296,7 @@ def _is_own(module: str | None) -> bool:
 
 def _entries_of_function(function: FunctionType) -> Iterable[object]:
     """Return what a function refers to; only a user's own function refers to globals."""
-    cells = [cell for cell in function.__closure__ or () if cell != CellType()]  # but empty ones
+    cells = [cell for cell in function.__closure__ or () if cell != CellType()]  # not empty ones
     found = [cell.cell_contents for cell in cells]
     found += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     found += [getattr(function, "__wrapped__", None)]
@@ -423,14 +421,14 @@ def default_output(prediction: object, essence: str, context: Context) -> bytes:
 
 
 def _written(prediction: object, essence: str, context: Context) -> bytes:
-    canonical = media.ALIASES.get(essence, essence)
+    canonical = media.canonical(essence)
     if canonical == media.JSON:
         is_wrapped = context.asked_for_predictions
         return codecs.encode_json({"predictions": prediction} if is_wrapped else prediction)
     if canonical == media.JSON_LINES:
         return codecs.encode_json_lines(_lines(prediction))
     if canonical == media.CSV:
-        return codecs.encode_csv(prediction)
+        return csv_format.encode(prediction)
     if canonical == media.NPY:
         return codecs.encode_npy(as_array(prediction))
     by_name = {str(name): as_array(entry) for name, entry in _named(prediction)}
@@ -448,7 +446,7 @@ def _named(prediction: Any) -> Iterable[tuple[object, object]]:
 
 
 def _lines(prediction: object) -> Any:
-    """Return what gets a line each: rows, records, or the one value."""
+    """Return what is written one per line: rows, records, or the one value."""
     value: Any = plain(prediction)
     while not isinstance(value, str | dict | list | tuple | np.ndarray | int | float | None):
         value = values.simpler(value)

@@ -1,5 +1,5 @@
-"""The worker's life: load, report, then answer one request after the other, across restarts of the
-front."""
+"""The worker's main loop: load, report, then answer one request after the other, across restarts of
+the front."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from sagemaker_byoc.serving.worker.code import apps, default_model, guard
 from sagemaker_byoc.serving.worker.code.handlers import TALKS, Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError, NoModelError
 from sagemaker_byoc.serving.worker.code.redaction import Redaction
-from sagemaker_byoc.serving.worker.formats import forms
+from sagemaker_byoc.serving.worker.formats import forms, values
 from sagemaker_byoc.serving.worker.formats.forms import RowCheck
 from sagemaker_byoc.serving.worker.jobs import Job, exact_header, exact_pairs
 from sagemaker_byoc.serving.worker.request_context import OWN_HEADERS, Context
@@ -180,7 +180,7 @@ class Pipeline:
     def _streamed(self, job: Job, is_cancelled: Callable[[int], bool]) -> Iterator[list[Frame]]:
         redaction = self.redaction
         if redaction is not None:
-            is_cancelled = redaction.hearing(is_cancelled)
+            is_cancelled = redaction.noting(is_cancelled)
         for frame in streams.frames_of(job, is_cancelled):
             yield [frame]
             if redaction is not None:
@@ -219,7 +219,7 @@ class Pipeline:
             job.session = context.session = self.sessions.find(asked)
             if is_only_about_session(job, job.session):
                 return
-        # Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows.
+        # A body without a Content-Type is taken as bytes, as RFC 9110 (8.3) allows.
         parsed = media.parse(context.content_type or media.OCTETS)
         if parsed is None:
             raise UnsupportedType(
@@ -275,7 +275,7 @@ class Pipeline:
             for job in jobs:
                 job.run("predict", self._predict)
             return
-        alone = [[job] for job in jobs]  # if what input_fn returned can't be compared
+        alone = [[job] for job in jobs]  # used if input_fn's results can't be compared
         for group in guard.value_of(lambda: _groups(jobs, most), alone):
             self._predict_group(group)
 
@@ -295,10 +295,10 @@ class Pipeline:
             joined = batches.join([job.data for job in group])
             result = self._call_model(joined, group[0].context)
             if self.handlers.get("output_fn") is None:
-                result = defaults.plain(result)  # off the device once, and not row by row
+                result = values.plain(result)  # off the device once, and not row by row
             parts.extend(batches.split(result, [batches.rows_of(job.data) for job in group]))
 
-        if guard.attempt(predict) is not None:  # what is to blame fails again, alone
+        if guard.attempt(predict) is not None:  # the request that caused it fails again, alone
             return False
         took = time.perf_counter() - began
         for job, part in zip(group, parts, strict=True):
@@ -397,4 +397,4 @@ def _groups(jobs: list[Job], most: int) -> list[list[Job]]:
 
 
 def _device() -> str:
-    return "cpu" if defaults.torch_if_loaded() is None else default_model.device()
+    return "cpu" if values.torch_if_loaded() is None else default_model.device()

@@ -73,14 +73,13 @@ class SessionStore:
             raise SessionLost(f"Session {name} is not in this process; open a new one")
         return self._open[name]
 
-    def settle(self, session: Session, *, is_good: bool) -> bool:
-        """Update the session after its request; return whether it is closed."""
+    def settle(self, session: Session, *, is_good: bool) -> None:
+        """Update the session after its request."""
         if session.is_closed:
             self._open.pop(session.id, None)
         elif session.is_new and is_good:
             self._open[session.id] = session
             session.settle()
-        return session.is_closed
 
     def held(self) -> list[tuple[str, float]]:
         self._purge()

@@ -11,9 +11,8 @@ import orjson
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import INLINE, Body
 from sagemaker_byoc.serving.link import Frame, Kind
-from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.code import guard
-from sagemaker_byoc.serving.worker.formats import codecs
+from sagemaker_byoc.serving.worker.formats import codecs, values
 from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -23,8 +22,8 @@ TEXT = "text/plain; charset=utf-8"
 def frames_of(job: Job, is_cancelled: Callable[[int], bool]) -> Iterator[Frame]:
     """Yield the pieces, then the end.
 
-    Until the first item is there, an error is an ordinary reply; after that only a cut connection
-    can show the caller that something was wrong.
+    Before the first item is sent, an error is an ordinary reply; after that only a cut connection
+    can show the caller that something went wrong.
     """
     items = _Items(job)
     try:
@@ -104,7 +103,7 @@ def _encoder(job: Job, first: object) -> tuple[Callable[[object], bytes], str]:
         return (lambda item: _text(item).encode()), TEXT
     if isinstance(first, bytes | bytearray | memoryview):
         return _bytes, media.OCTETS
-    return (lambda item: codecs.encode_json(defaults.plain(item)) + b"\n"), media.JSON_LINES
+    return (lambda item: codecs.encode_json(values.plain(item)) + b"\n"), media.JSON_LINES
 
 
 def _bytes(item: object) -> bytes:
@@ -115,10 +114,10 @@ def _bytes(item: object) -> bytes:
 
 def _text(item: object) -> str:
     if isinstance(item, str):
-        return str.__str__(item)  # past what a subclass says
+        return str.__str__(item)  # whatever a subclass does
     if isinstance(item, bytes | bytearray | memoryview):
         return exact_bytes(item).decode()
-    return codecs.encode_json(defaults.plain(item)).decode()
+    return codecs.encode_json(values.plain(item)).decode()
 
 
 def _event(text: str, name: str = "") -> bytes:

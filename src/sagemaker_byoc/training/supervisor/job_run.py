@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from signal import Signals
+from typing import TYPE_CHECKING
 
 from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, readable, walk
 from sagemaker_byoc.contract.gpu import check_gpus
-from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, ExitCode, exit_code_of
+from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, ExitCode, exit_code_of, first_names
 from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.contract.masking import Secrets
 from sagemaker_byoc.contract.paths import Tree
@@ -18,33 +19,34 @@ from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.contract.variables import ALLOW_CPU
 from sagemaker_byoc.training.supervisor.plan import Plan, banner, make_folders, make_plan
-from sagemaker_byoc.training.supervisor.process.child import Outcome
 from sagemaker_byoc.training.supervisor.process.log import Writer
 from sagemaker_byoc.training.supervisor.process.loop import Ending, SignalQueue, Supervisor
 from sagemaker_byoc.training.supervisor.ranks.hosts import read_job
 
+if TYPE_CHECKING:
+    from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances
+
 MOST = 100_000
-"""Files and folders that are looked at: the end of a job must not wait for more."""
+"""Entries of the model folder that are looked at: the end of a job must not wait for more."""
 SHOWN = 3
-"""Names in the line."""
 FLUSH_SECONDS = 60.0
 FLUSH_SECONDS_STOPPING = 3.0
-"""SageMaker's grace period is about to end."""
+"""The same after a stop, when SageMaker's grace period is about to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the container ends with."""
+    """The end of the container."""
 
     code: int
     reason: str = ""
     """For the failure file."""
     flush: float = FLUSH_SECONDS
-    """Seconds that the log may take to be written."""
+    """Seconds that writing the log may take."""
 
 
 class JobRun:
-    """What all steps of one job share: its plan, its log, and how its end is judged."""
+    """What the steps of one job share: its plan, its log, and the judgment of its end."""
 
     def __init__(self, tree: Tree, signals: SignalQueue, writer: Writer) -> None:
         self.signals = signals
@@ -53,7 +55,7 @@ class JobRun:
         writer.mask = Secrets.of(self.job.hyperparameters, os.environ).mask
         make_folders(tree)
         self.plan: Plan = make_plan(self.job, os.environ)
-        self.absent = tuple(absent_channels(self.job))
+        self.absent = tuple(_absent_channels(self.job))
         self.kills = oom_kills()
         self.addresses: Mapping[str, str] = {}
 
@@ -73,42 +75,38 @@ class JobRun:
             self.writer.say(warning)
 
     def supervisor(self) -> Supervisor:
-        """One that runs a program for itself."""
+        """Return a supervisor for a program that is not one of several ranks."""
         return Supervisor(signals=self.signals, writer=self.writer, grace=self.plan.stop_grace)
 
     def judge(self, ending: Ending) -> Verdict:
-        """The first rank that failed speaks, where no link has found a cause."""
+        """Return the verdict from the first program that failed, if no link has found a cause."""
         flush = FLUSH_SECONDS_STOPPING if ending.stop else FLUSH_SECONDS
         failed = [outcome for outcome in ending.outcomes if outcome.returncode]
         if not failed:
-            if not ending.stop:  # else each second counts
-                self._look_at_model()
+            if not ending.stop and (line := _unusable_in_model(self.job.tree)):
+                self.writer.say(f"warning: {line}")
             return Verdict(ExitCode.OK, flush=flush)
-        reason = self.reason(failed[0])
+        # Imported only now: it is most of this package, and a job that succeeds does not need it.
+        from sagemaker_byoc.training.supervisor.failure.diagnosis import failure_text  # noqa: PLC0415
+
+        reason = failure_text(failed[0], self.circumstances())
         return self.failed(exit_code_of(failed[0].returncode), reason, flush)
 
     def failed(self, code: int, reason: str, flush: float) -> Verdict:
         self.writer.say(f"the program failed: {reason.splitlines()[0]}")
         return Verdict(code, reason, flush)
 
-    def reason(self, outcome: Outcome) -> str:
-        # Imported only now: it is most of this room, and a job that succeeds needs none of it.
-        from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances, failure_text  # noqa: PLC0415
+    def circumstances(self, host: str = "") -> Circumstances:
+        from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances  # noqa: PLC0415 - see judge
 
-        circumstances = Circumstances(
+        return Circumstances(
             self.job,
             self.plan.source.folder,
             absent=self.absent,
             oom_kills=oom_kills() - self.kills,
+            host=host,
             mask=self.writer.mask,
         )
-        return failure_text(outcome, circumstances)
-
-    def _look_at_model(self) -> None:
-        """Name what does not survive on the way to hosting; one line, whatever the folder holds."""
-        line = odd_things(self.job.tree)
-        if line:
-            self.writer.say(f"warning: {line}")
 
     def stopped_early(self, stop: Signals | None) -> Verdict:
         number = stop or Signals.SIGTERM
@@ -117,8 +115,8 @@ class JobRun:
         return Verdict(SIGNAL_BASE + number, reason, FLUSH_SECONDS_STOPPING)
 
 
-def absent_channels(job: Job) -> list[str]:
-    """One line for each declared channel without data on this host.
+def _absent_channels(job: Job) -> list[str]:
+    """Return a line for each declared channel without data on this host.
 
     FastFile folders count as well; a Pipe channel has no folder.
     """
@@ -140,8 +138,8 @@ def _state(job: Job, name: str) -> str | None:
     return None
 
 
-def odd_things(tree: Tree) -> str:
-    """Return one line about links and other non-files in the model folder; "" if there are none."""
+def _unusable_in_model(tree: Tree) -> str:
+    """Return one line about what hosting can't use in the model folder; "" if all is well."""
     left: list[str] = []
     try:
         links = _links(tree, left)
@@ -150,17 +148,17 @@ def odd_things(tree: Tree) -> str:
     parts = []
     if links:
         parts.append(
-            f"{tree.model} holds {len(links)} links ({_shown(links)}): they become links in "
-            "model.tar.gz, and hosting may refuse such an archive; copy the files instead"
+            f"{tree.model} holds {len(links)} links ({first_names(links, SHOWN)}): they become "
+            "links in model.tar.gz, and hosting may refuse such an archive; copy the files instead"
         )
     if left:
-        what = _shown([sentence.removeprefix(LEFT_OUT) for sentence in left])
+        what = first_names([sentence.removeprefix(LEFT_OUT) for sentence in left], SHOWN)
         parts.append(f"not usable in model.tar.gz: {what}")
     return "; ".join(parts)
 
 
 def _links(tree: Tree, left: list[str]) -> list[str]:
-    """Symbolic links, and further names of a file that the folder already holds."""
+    """Return symbolic links, and further names of a file that the folder already holds."""
     seen: set[tuple[int, int]] = set()
     entries = walk(tree.root, tree.model.name, left.append, keep_links=True)
     return [
@@ -177,8 +175,3 @@ def _is_known(entry: Entry, seen: set[tuple[int, int]]) -> bool:
     is_known = key in seen
     seen.add(key)
     return is_known
-
-
-def _shown(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -15,7 +15,12 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.lifecycle import TRAIN_STOP_GRACE, TRAIN_STOP_RESERVE, clip
+from sagemaker_byoc.contract.lifecycle import (
+    TRAIN_STOP_GRACE,
+    TRAIN_STOP_RESERVE,
+    clip,
+    first_names,
+)
 from sagemaker_byoc.contract.machine import Hardware, find_hardware
 from sagemaker_byoc.contract.masking import shown_values
 from sagemaker_byoc.contract.paths import Tree, home_variables
@@ -70,6 +75,7 @@ MOST_BYTES = 6 * 1024 * 1024
 """Most bytes of arguments and variables, however large the stack is (Linux: 3/4 of _STK_LIM)."""
 SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 """Seconds from SIGTERM until torchrun kills its ranks; 30 without it (torch 2.12 and later)."""
+CACHE_FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "torchinductor", "TRITON_CACHE_DIR": "triton"}
 SITE = Path(__file__).parents[1] / "site"
 """Its sitecustomize completes every Python process that imports torch."""
 
@@ -142,7 +148,7 @@ class Plan:
 
 
 def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
-    """Raise ContractError for whatever keeps the program from being started."""
+    """Return the plan; raise ContractError for whatever keeps the program from starting."""
     settings = Settings(job.hyperparameters, environ)
     stop_grace = settings.seconds(STOP_GRACE, DEFAULT_GRACE)
     try:
@@ -182,14 +188,14 @@ def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
 
 
 def _room(words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Return the bytes that our variables may take; what a program adds for its own needs some."""
+    """Return how many bytes our variables may take; a program needs some to add its own."""
     limit = min(os.sysconf("SC_ARG_MAX"), MOST_BYTES) * 7 // 8
     texts = [*words, *(f"{name}={value}" for name, value in environ.items())]
     return limit - sum(size_of(text) + POINTER for text in texts)
 
 
 def _warnings(job: Job, left_out: Sequence[str]) -> Iterator[str]:
-    """Yield a line for what the program is not given as it was written."""
+    """Yield a line for what the program does not get as it was written."""
     path = job.tree.hyperparameters_file
     if job.hyperparameters.converted:
         yield (
@@ -204,14 +210,11 @@ def _warnings(job: Job, left_out: Sequence[str]) -> Iterator[str]:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (
-        ", ".join(name if len(name) <= NAME else f"{name[:NAME]}…" for name in names[:SHOWN]) + more
-    )
+    return first_names([n if len(n) <= NAME else f"{n[:NAME]}…" for n in names], SHOWN)
 
 
 def banner(plan: Plan) -> str:
-    """Return the facts of the start in one line, without secrets."""
+    """Return the line about the start, without secrets."""
     cluster, hardware = plan.job.cluster, plan.hardware
     own = dict(plan.job.hyperparameters.for_program())
     shown = json.dumps(shown_values(own), ensure_ascii=False, separators=(",", ":"))
@@ -236,7 +239,7 @@ def make_folders(tree: Tree) -> None:
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Make the folder if it is missing, and return what keeps it from being written to."""
+    """Make the folder if it is missing; return what keeps it from being written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -250,11 +253,11 @@ def _surround(
     defaults: Mapping[str, str],
     folders: tuple[Path, ...],
 ) -> dict[str, str]:
-    """Return the program's whole environment; what a user set under other names stays."""
+    """Return the whole environment of the program; the user's own variables stay in it."""
     inherited = environ.get("PYTHONPATH")
     places = [str(SITE), *map(str, folders), *([inherited] if inherited else [])]
     return {
-        "PYTHONUNBUFFERED": "1",  # or lines come in bursts of 8 KiB, and a killed program's never
+        "PYTHONUNBUFFERED": "1",  # else lines come in bursts of 8 KiB, after a kill not at all
         **defaults,
         **environ,
         **contract,
@@ -263,7 +266,7 @@ def _surround(
 
 
 def _watch_variable(tree: Tree, settings: Settings) -> Mapping[str, str]:
-    """The variable for which `training/site` loads the watch; empty if the job switches it off."""
+    """Return the variable that makes `training/site` load the watch; it is "" if switched off."""
     text = settings.text(WATCH)
     if text is None and not hook_file(tree, settings.environ).is_file():
         return {}
@@ -272,10 +275,7 @@ def _watch_variable(tree: Tree, settings: Settings) -> Mapping[str, str]:
     return {WATCH: text or "1"}
 
 
-CACHE_FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "torchinductor", "TRITON_CACHE_DIR": "triton"}
-
-
 def cache_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Defaults; none without a warm pool."""
+    """Return defaults for the caches of compilers; none without a warm pool."""
     pool = environ.get(WARM_POOL_CACHE)
     return {name: f"{pool}/{folder}" for name, folder in CACHE_FOLDERS.items()} if pool else {}

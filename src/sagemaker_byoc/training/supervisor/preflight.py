@@ -1,4 +1,4 @@
-"""`train --check`: print one verdict per line on whether a job could run here; start nothing."""
+"""`train --check`: print one finding per line on whether a job could run here; start nothing."""
 
 from __future__ import annotations
 
@@ -28,9 +28,17 @@ from sagemaker_byoc.training.supervisor.plan import Settings, make_plan, why_not
 from sagemaker_byoc.training.supervisor.ranks.hosts import has_named_hosts, read_job, wait_for_hosts
 from sagemaker_byoc.training.supervisor.ranks.network import has_interface
 
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - nothing is written there
+LITTLE_SHARED_MEMORY = 2**30
+LITTLE_DISK = 5 * 2**30
+NO_DISK = 100 * 2**20
+YEAR_OF_THIS_FILE = 2026
+SECONDS_OF_A_YEAR = 365.25 * 24 * 3600
+HOST_SECONDS = 5.0
+
 
 def check(tree: Tree, environ: Mapping[str, str]) -> int:
-    """0 if nothing would keep a job from running."""
+    """Print the findings; return 0 if nothing would keep a job from running, else 1."""
     failed = 0
     for finding in _findings(tree, environ):
         failed += finding.level is Level.FAIL
@@ -52,14 +60,6 @@ def _findings(tree: Tree, environ: Mapping[str, str]) -> Iterable[Finding]:
     yield from hosts(job, environ)
 
 
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - it is looked at, not written to
-LITTLE_SHARED_MEMORY = 2**30
-LITTLE_DISK = 5 * 2**30
-NO_DISK = 100 * 2**20
-YEAR_OF_THIS_FILE = 2026
-SECONDS_OF_A_YEAR = 365.25 * 24 * 3600
-
-
 class Level(StrEnum):
     OK = "ok"
     WARN = "warn"
@@ -78,14 +78,14 @@ class Finding:
         return f"{self.level:<4} {self.what}: {self.found}{hint}"
 
 
-def machine(environ: Mapping[str, str], root: Path = Path("/")) -> Iterator[Finding]:
+def machine(environ: Mapping[str, str]) -> Iterator[Finding]:
     torch = find_torch()
     cuda = torch.cuda if torch else None
     gpus = find_hardware(environ).gpus
     yield gpu(gpus, cuda)
     if gpus and cuda:
-        yield driver(driver_version(root), cuda)
-    yield shared_memory(root / SHARED_MEMORY[1:], gpus)
+        yield driver(driver_version(), cuda)
+    yield shared_memory(Path(SHARED_MEMORY), gpus)
     yield clock(time())
 
 
@@ -109,7 +109,7 @@ def gpu(gpus: int, cuda: tuple[int, int] | None) -> Finding:
 
 
 def driver(version: tuple[int, int] | None, cuda: tuple[int, int]) -> Finding:
-    """Whether it is new enough is `checks_job.unused_gpus`'s finding."""
+    """Return both versions; `unused_gpus` finds out whether the driver is new enough."""
     found = f"{shown(version) if version else 'unknown'}, torch's CUDA is {shown(cuda)}"
     if version is None or cuda[0] not in OLDEST_DRIVER.value:
         return Finding(Level.WARN, "driver", found, "Compare them with NVIDIA's table")
@@ -122,10 +122,9 @@ def shared_memory(folder: Path, gpus: int) -> Finding:
     if size >= LITTLE_SHARED_MEMORY:
         return Finding(Level.OK, SHARED_MEMORY, found)
     level = Level.WARN if size or not gpus else Level.FAIL
+    found += ": data-loader workers may end with a bus error"
     hint = "docker run --shm-size=2g; or use no data-loader workers"
-    return Finding(
-        level, SHARED_MEMORY, f"{found}: data-loader workers may end with a bus error", hint
-    )
+    return Finding(level, SHARED_MEMORY, found, hint)
 
 
 def disk(folder: Path) -> Finding:
@@ -138,7 +137,7 @@ def disk(folder: Path) -> Finding:
 
 
 def clock(now: float) -> Finding:
-    """A clock before this program was written makes every TLS connection fail."""
+    """Return whether the clock is ahead of the date of this program, as TLS needs."""
     year = 1970 + int(now / SECONDS_OF_A_YEAR)
     if year < YEAR_OF_THIS_FILE:
         hint = "Set the machine's clock: certificates are not valid yet"
@@ -154,9 +153,6 @@ def free_bytes(folder: Path, *, total: bool = False) -> int:
     return space.f_frsize * (space.f_blocks if total else space.f_bavail)
 
 
-HOST_SECONDS = 5.0
-
-
 def program(job: Job, environ: Mapping[str, str]) -> Finding:
     submitted = job.hyperparameters.text("sagemaker_submit_directory") or ""
     if submitted.startswith("s3://"):
@@ -169,7 +165,7 @@ def program(job: Job, environ: Mapping[str, str]) -> Finding:
 
 
 def unused_gpus(job: Job, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield what the job's log would say of GPUs at its start."""
+    """Yield what the job's log would say about GPUs at its start."""
     trouble = find_trouble(environ, job.cluster.current_instance_type)
     if trouble is not None:
         is_failure = trouble.is_fatal and not Settings(job.hyperparameters, environ).flag(ALLOW_CPU)
@@ -201,7 +197,7 @@ def hosts(job: Job, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _look(job: Job, name: str, channel: Channel) -> tuple[str, str]:
-    """What is wrong with it, or what there is."""
+    """Return what is wrong with the channel, and what was found if nothing is."""
     if channel.mode is InputMode.PIPE:
         return _look_at_pipe(job, name)
     folder = job.tree.channel(name)

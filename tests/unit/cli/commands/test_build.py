@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,34 +17,25 @@ from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import owners
 
-FAKE = """#!{python}
-import json, os, sys, time
-words = sys.argv[1:]
-with open({log!r}, "a") as log:
-    log.write(json.dumps([words, os.environ.get("DOCKER_BUILDKIT"), os.getpid()]) + "\\n")
-if words == ["--version"]:
-    print("Docker version 20.10.24, build 1")
-elif words[0] == "version":
-    print("20.10.24")
-elif words[:2] == ["image", "inspect"] and "{{{{.Id}}}}" in words:
-    print("sha256:" + "1" * 64)
-elif words[:2] == ["image", "inspect"] and "--format" in words:
-    print({labels!r} if "{{{{json .Config.Labels}}}}" in words else "null")
-elif words[0] == "run":
-    print("cuda: Optional[str] = '11.8'")
-elif words[0] == "tag" or words[:2] == ["image", "rm"]:
-    pass
-elif words[:2] == ["image", "ls"]:
-    print({tags!r})
-elif words[0] == "image":
-    print(json.dumps([{{"Id": "sha256:" + "2" * 64}}]))
-elif words[0] == "build":
-    print("Step 1/1 \\x1b]0;title\\x07\\x1b[2J 10%\\r 20%")
-    sys.stdout.flush()
-    time.sleep({sleep})
-    sys.exit({code})
-else:
-    sys.exit(1)
+FAKE = r"""#!/bin/sh
+printf '%s\036' "$DOCKER_BUILDKIT" $$ "$@" >> {log}
+printf '\n' >> {log}
+case "$*" in
+--version) echo "Docker version 20.10.24, build 1" ;;
+version*) echo 20.10.24 ;;
+image\ inspect*.Id*) echo sha256:{ones} ;;
+image\ inspect*.Config.Labels*) echo {labels} ;;
+image\ inspect*--format*) echo null ;;
+run\ *) echo "cuda: Optional[str] = '11.8'" ;;
+tag\ * | image\ rm*) ;;
+image\ ls*) printf '%s\n' {tags} ;;
+image\ *) echo '[{{"Id": "sha256:{twos}"}}]' ;;
+build\ *)
+    printf 'Step 1/1 \033]0;title\007\033[2J 10%%\r 20%%\n'
+    [ {sleep} = 0 ] || exec sleep {sleep}
+    exit {code} ;;
+*) exit 1 ;;
+esac
 """
 
 
@@ -53,11 +45,26 @@ def docker(tmp_path, monkeypatch):
     log = tmp_path / "log"
     path = tmp_path / "docker"
 
-    def prepare(code=0, sleep=0, labels="null", tags=""):
-        values = {"log": str(log), "code": code, "sleep": sleep, "labels": labels, "tags": tags}
-        path.write_text(FAKE.format(python=sys.executable, **values))
+    def prepare(code=0, sleep=0, labels="null", tags=()):
+        path.write_text(
+            FAKE.format(
+                log=shlex.quote(str(log)),
+                code=code,
+                sleep=sleep,
+                labels=shlex.quote(labels),
+                tags=shlex.join(tags),
+                ones="1" * 64,
+                twos="2" * 64,
+            )
+        )
         path.chmod(0o755)
-        return lambda: [json.loads(line) for line in log.read_text().splitlines()]
+        return calls
+
+    def calls():
+        """Yield the words of each call, its DOCKER_BUILDKIT and its process."""
+        for line in log.read_text().split("\036\n")[:-1]:
+            buildkit, process, *words = line.split("\036")
+            yield words, buildkit, int(process)
 
     monkeypatch.setenv("DOCKER", str(path))
     monkeypatch.delenv("DOCKER_BUILDKIT", raising=False)
@@ -223,7 +230,7 @@ def test_the_tag_of_a_build_that_was_killed_is_removed(docker, project):
     dead, alive = (
         "byoc-building-" + ".".join((pid, number, *rest)) for number in (f"{start}0", start)
     )
-    calls = docker(tags=f"latest\n{dead}\n{alive}\nbyoc-building-other\n")
+    calls = docker(tags=("latest", dead, alive, "byoc-building-other"))
     assert main(["build", "train", "--tag", "mine:1"]) == 0
     removed = [call[0][2] for call in calls() if call[0][:2] == ["image", "rm"]]
     assert removed == [f"mine:{dead}"]
@@ -272,7 +279,7 @@ def test_ctrl_c_ends_the_builder_and_is_130(docker, project):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as byoc:
         assert any(b"* building" in line for line in byoc.stderr)
         log, deadline = project.parent / "log", time.monotonic() + 30
-        while '["build"' not in log.read_text():
+        while "\036build\036" not in log.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)
         byoc.send_signal(signal.SIGINT)

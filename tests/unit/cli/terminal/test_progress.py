@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
 import sys
 
 import pytest
@@ -144,14 +143,3 @@ def test_a_bar_on_a_terminal(columns):
     assert text.endswith("* the end\r\n")
     if columns == "100":
         assert "1.0/2.0 MB" in text
-
-
-def test_the_library_is_not_imported_without_a_bar():
-    program = (
-        "import sys\nfrom sagemaker_byoc.cli.commands import push, launch\n"
-        "print([name for name in sys.modules if name.partition('.')[0] == 'rich'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "[]\n"

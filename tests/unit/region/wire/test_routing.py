@@ -166,6 +166,6 @@ def test_a_refusal_keeps_its_status_and_words():
     ],
 )
 def test_a_web_page_of_another_site_is_refused(origin, status):
-    """It could send this without asking: text, a POST, no header of its own."""
+    """It could send this without asking: text, a POST, no special header."""
     asked = request("POST", "/bucket", query="delete", origin=origin, content_type="text/plain")
     assert answer(ROUTER, asked).status == status

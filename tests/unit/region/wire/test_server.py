@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -108,23 +109,20 @@ class Handler:
         return Response(status=204)
 
 
-@pytest.fixture
-def handler(tmp_path):
-    file = tmp_path / "file"
-    file.write_bytes(os.urandom(4_000_000))
-    handler = Handler(file)
-    yield handler
-    handler.threads.shutdown()
+class Served:
+    """A server for all tests of this module; each has its own handler."""
+
+    def __init__(self, port):
+        self.port = port
+        self.handler = None
+
+    async def __call__(self, request):
+        return await self.handler(request)
 
 
-@pytest.fixture
-def server(handler, monkeypatch):
-    monkeypatch.setattr("sagemaker_byoc.region.wire.server.CLOSING_SECONDS", 1)
-    return make_server(Application(handler))
-
-
-@pytest.fixture
-def port(server):
+@contextmanager
+def running(server):
+    """The port of a server in a thread."""
     listener = listen(0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
@@ -133,6 +131,33 @@ def port(server):
     thread.join(timeout=SECONDS)
     assert not thread.is_alive()
     listener.close()
+
+
+@pytest.fixture(scope="module")
+def served():
+    served = Served(None)
+    with running(make_server(Application(served))) as served.port:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("served") / "file"
+    file.write_bytes(os.urandom(4_000_000))
+    return file
+
+
+@pytest.fixture
+def handler(file):
+    handler = Handler(file)
+    yield handler
+    handler.threads.shutdown()
+
+
+@pytest.fixture
+def port(served, handler):
+    served.handler = handler
+    return served.port
 
 
 @pytest.fixture
@@ -275,8 +300,14 @@ def test_two_requests_on_one_connection(ask):
 
 
 @pytest.mark.slow
-def test_who_still_waits_when_the_server_is_ending_is_told(handler, server, raw):
-    raw.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert handler.waiting.wait(SECONDS)
-    server.should_exit = True
-    assert until(raw, b"ending").startswith(b"HTTP/1.1 503 ")
+def test_who_still_waits_when_the_server_is_ending_is_told(handler, monkeypatch):
+    monkeypatch.setattr("sagemaker_byoc.region.wire.server.CLOSING_SECONDS", 1)
+    server = make_server(Application(handler))
+    with (
+        running(server) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection,
+    ):
+        connection.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert handler.waiting.wait(SECONDS)
+        server.should_exit = True
+        assert until(connection, b"ending").startswith(b"HTTP/1.1 503 ")

@@ -32,7 +32,7 @@ from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.code import default_model
 from sagemaker_byoc.serving.worker.code.handlers import Handler, Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
-from sagemaker_byoc.serving.worker.formats import codecs, named_arrays, values
+from sagemaker_byoc.serving.worker.formats import codecs, csv_format, named_arrays, values
 from sagemaker_byoc.serving.worker.formats.forms import RowCheck
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 from sagemaker_byoc.serving.worker.request_context import Context
@@ -487,7 +487,7 @@ def test_csv_both_ways():
     import csv
 
     rows = [["a,b", 'say "hi"', "two\nlines", "one\rend", " spaces ", "", "é"]]
-    written = codecs.encode_csv(rows).decode()
+    written = csv_format.encode(rows).decode()
     assert list(csv.reader(io.StringIO(written, newline=""))) == rows
 
 
@@ -600,7 +600,7 @@ def test_batch_of_tuples():
     """Two outputs of two rows are not one row each."""
     from sagemaker_byoc.serving.worker import batches
 
-    result = defaults.plain((torch.tensor([[1], [2]]), torch.tensor([[3], [4]])))
+    result = values.plain((torch.tensor([[1], [2]]), torch.tensor([[3], [4]])))
     first, second = batches.split(result, [1, 1])
     assert [part.tolist() for part in first] == [[[1]], [[3]]]
     assert [part.tolist() for part in second] == [[[2]], [[4]]]
@@ -658,7 +658,7 @@ class Frame_:  # noqa: N801 - a stand-in for pandas' DataFrame, which is not a d
 def test_frame():
     """Records in JSON, rows in CSV, columns by name elsewhere."""
     assert codecs.encode_json({"all": Frame_()}) == b'{"all":[{"a":1,"b":"x"},{"a":2,"b":null}]}'
-    assert codecs.encode_csv(Frame_()) == b"1,x\n2,\n"
+    assert csv_format.encode(Frame_()) == b"1,x\n2,\n"
     lines = defaults.default_output(Frame_(), media.JSON_LINES, context())
     assert lines == b'{"a":1,"b":"x"}\n{"a":2,"b":null}\n'
     with pytest.raises(NotAcceptable):
@@ -686,9 +686,9 @@ class Foreign:
 
 def test_foreign_array():
     """What says how it becomes an array is written as that one."""
-    assert codecs.encode_csv(Foreign([[0.5, 1], [2, 3]])) == b"0.5,1.0\n2.0,3.0\n"
-    assert codecs.encode_csv(Foreign([1, 2])) == b"1\n2\n"
-    assert codecs.encode_csv(Foreign(0.5)) == b"0.5\n"
+    assert csv_format.encode(Foreign([[0.5, 1], [2, 3]])) == b"0.5,1.0\n2.0,3.0\n"
+    assert csv_format.encode(Foreign([1, 2])) == b"1\n2\n"
+    assert csv_format.encode(Foreign(0.5)) == b"0.5\n"
     assert codecs.encode_json({"a": Foreign([1, 2])}) == b'{"a":[1,2]}'
 
 
@@ -717,7 +717,7 @@ def test_objects_with_fields(kind):
     """They are objects in JSON, and rows of CSV."""
     result = [kind(0.5, "a"), kind(np.float32(2), None)]
     assert codecs.encode_json(result) == b'[{"x":0.5,"y":"a"},{"x":2.0,"y":null}]'
-    assert codecs.encode_csv(result) == b"0.5,a\n2.0,\n"
+    assert csv_format.encode(result) == b"0.5,a\n2.0,\n"
 
 
 def test_type_without_module():
@@ -739,7 +739,7 @@ class TestWithPandas:
         frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": pd.to_datetime(["2020", None])})
         rows = b'[{"a":1,"b":"x","c":"2020-01-01T00:00:00"},{"a":2,"b":null,"c":null}]'
         assert codecs.encode_json(frame) == rows
-        assert codecs.encode_csv(frame) == b"1,x,2020-01-01T00:00:00\n2,,\n"
+        assert csv_format.encode(frame) == b"1,x,2020-01-01T00:00:00\n2,,\n"
         several = [pd.Series([1.5]), pd.Categorical(["u"]), pd.NA, pd.NaT, pd.Index([1])]
         assert codecs.encode_json(several) == b'[[1.5],["u"],null,null,[1]]'
         assert codecs.encode_json(pd.Timestamp("2020", tz="UTC")) == b'"2020-01-01T00:00:00+00:00"'
@@ -750,10 +750,10 @@ class TestWithPandas:
         frame = pd.DataFrame(
             {"a": [2**53 + 1], "b": [0.5], "c": pd.to_datetime(["2020-01-01T00:00:00+01:00"])}
         )
-        assert codecs.encode_csv(frame) == b"9007199254740993,0.5,2020-01-01T00:00:00+01:00\n"
+        assert csv_format.encode(frame) == b"9007199254740993,0.5,2020-01-01T00:00:00+01:00\n"
         column = pd.Series([2**53 + 1, None], dtype="Int64")
-        assert codecs.encode_csv(column) == b'9007199254740993\n""\n'
-        assert codecs.encode_csv(pd.Timestamp("2020-01-01T00:00:00+01:00")).endswith(b"+01:00\n")
+        assert csv_format.encode(column) == b'9007199254740993\n""\n'
+        assert csv_format.encode(pd.Timestamp("2020-01-01T00:00:00+01:00")).endswith(b"+01:00\n")
 
     def test_columns_by_name(self):
         """Also of the tables of other libraries."""
@@ -764,7 +764,7 @@ class TestWithPandas:
     def test_equal_names(self):
         """Neither of two columns of one name is left out."""
         frame = self.pandas.DataFrame([[1, 2]], columns=["a", "a"])
-        assert codecs.encode_csv(frame) == b"1,2\n"
+        assert csv_format.encode(frame) == b"1,2\n"
         with pytest.raises(TypeError, match="two columns"):
             codecs.encode_json(frame)
 
@@ -800,7 +800,7 @@ def test_tables_by_name(table):
         "a": [1],
         "b": [0.5],
     }
-    assert codecs.encode_csv(table) == b"1,0.5\n"
+    assert csv_format.encode(table) == b"1,0.5\n"
 
 
 class Listed:
@@ -832,7 +832,7 @@ def test_result(result, json, csv):
     """What is masked is not told, and no number changes on its way."""
     assert codecs.encode_json(result) == json
     if csv is not None:
-        assert codecs.encode_csv(result) == csv
+        assert csv_format.encode(result) == csv
 
 
 def test_masked_array():

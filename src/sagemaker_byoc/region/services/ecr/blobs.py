@@ -1,6 +1,5 @@
 """Layers and configurations by digest, and uploads of them.
 
-
 STATE/registry/blobs/sha256/4f/4f2a…   a blob; written once, shared by all repositories
 STATE/registry/uploads/ID              an upload; a client can continue a broken one
 """
@@ -45,7 +44,7 @@ class Blobs:
             path.mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: str) -> Path:
-        """Return where it is or would be; raise RegistryError DIGEST_INVALID."""
+        """Return its path, if it exists or not; raise RegistryError DIGEST_INVALID."""
         if not DIGEST.fullmatch(digest):
             raise digest_invalid(f"{digest!r} is not a digest: sha256: and 64 digits in hex")
         algorithm, _, value = digest.partition(":")

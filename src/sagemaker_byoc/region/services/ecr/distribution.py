@@ -27,6 +27,7 @@ from sagemaker_byoc.region.wire.http import (
     Request,
     Response,
     content_range,
+    json_response,
     parse_range,
 )
 from sagemaker_byoc.region.wire.json11 import render_registry_error
@@ -154,7 +155,7 @@ class RegistryHttp:
         self._authorize(request)
         path = request.path
         if path in {"/v2", "/v2/"}:
-            return json_reply({})
+            return json_response({})
         for pattern, answers in self._routes:
             if found := pattern.fullmatch(path):
                 answer = answers.get(request.method)
@@ -342,7 +343,7 @@ class RegistryHttp:
             raise RegistryError("PAGINATION_NUMBER_INVALID", f"n is {count!r}, not a number")
         listed = [tag for tag in tags if tag > last]
         page = listed[: int(count)]
-        response = json_reply({"name": name, "tags": page})
+        response = json_response({"name": name, "tags": page})
         if page and len(listed) > len(page):
             link = f"/v2/{name}/tags/list?n={count}&last={quote(page[-1])}"
             response.headers["Link"] = f'<{link}>; rel="next"'
@@ -387,14 +388,6 @@ def created(name: str, kind: str, digest: str) -> Response:
             "Docker-Content-Digest": digest,
             "Content-Length": "0",
         },
-    )
-
-
-def json_reply(document: object, status: int = 200) -> Response:
-    return Response(
-        status=status,
-        headers={"Content-Type": "application/json"},
-        body=json.dumps(document).encode(),
     )
 
 

@@ -24,6 +24,7 @@ from sagemaker_byoc.region.services.ecr.policies import (
 from sagemaker_byoc.region.services.ecr.repositories import (
     Repositories,
     Repository,
+    invalid,
     no_repository,
     page,
 )
@@ -35,8 +36,8 @@ _MOST_CONFIG = 4 << 20
 
 
 class Registry:
-    """`url` is where the region answers, `http://127.0.0.1:PORT`: images are pushed there, and
-    repository URIs start with its host and port, so that `docker push` finds it."""
+    """`url` is the region's, `http://127.0.0.1:PORT`. Repository URIs start with its host and port,
+    so that `docker push` finds it."""
 
     def __init__(self, *, state: Path, account: Account, url: str) -> None:
         folder = state / "registry"
@@ -158,11 +159,8 @@ class Registry:
         if encryption.get("encryptionType", "AES256") != "AES256":
             return key or self._account.arn("kms", "alias/aws/ecr")
         if key is not None:
-            raise AwsError(
-                "InvalidParameterException",
-                "Invalid parameter at 'encryptionConfiguration' failed to satisfy constraint:"
-                " 'kmsKey must not be provided when encryptionType is AES256'",
-            )
+            why = "'kmsKey must not be provided when encryptionType is AES256'"
+            raise invalid("encryptionConfiguration", why)
         return None
 
     def describe_repositories(self, parameters: Parameters) -> Parameters:
@@ -192,21 +190,16 @@ class Registry:
             exclusions=_exclusions(parameters),
         )
         described = self._describe(repository)
-        return {
-            "registryId": self._account.id,
-            "repositoryName": repository.name,
+        return self._about(
+            repository,
             **{key: value for key, value in described.items() if key.startswith("imageTag")},
-        }
+        )
 
     def put_image_scanning_configuration(self, parameters: Parameters) -> Parameters:
         """Keep the setting; nothing is scanned here."""
         scan = parameters["imageScanningConfiguration"].get("scanOnPush", False)
         repository = self.repositories.change(parameters["repositoryName"], scan_on_push=scan)
-        return {
-            "registryId": self._account.id,
-            "repositoryName": repository.name,
-            "imageScanningConfiguration": {"scanOnPush": scan},
-        }
+        return self._about(repository, imageScanningConfiguration={"scanOnPush": scan})
 
     # Policies are kept and have no effect: there is only one account
 
@@ -300,11 +293,7 @@ class Registry:
     def _of_arn(self, arn: str) -> Repository:
         start = self._account.arn("ecr", "repository/")
         if not arn.startswith(start):
-            raise AwsError(
-                "InvalidParameterException",
-                f"Invalid parameter at 'resourceArn' failed to satisfy constraint: 'Invalid ARN',"
-                f" it must start with {start}",
-            )
+            raise invalid("resourceArn", f"'Invalid ARN', it must start with {start}")
         return self.repositories.get(arn.removeprefix(start))
 
     def _describe(self, repository: Repository) -> dict[str, Any]:
@@ -329,32 +318,30 @@ class Registry:
 
     def _policy(self, repository: Repository) -> Parameters:
         if repository.policy is None:
-            raise AwsError(
-                "RepositoryPolicyNotFoundException",
-                f"Repository policy does not exist for the repository with name"
-                f" '{repository.name}' in the registry with id '{self._account.id}'",
-            )
-        return {
-            "registryId": self._account.id,
-            "repositoryName": repository.name,
-            "policyText": repository.policy,
-        }
+            raise self._no_policy("Repository", repository)
+        return self._about(repository, policyText=repository.policy)
 
     def _lifecycle(self, repository: Repository) -> Parameters:
         if repository.lifecycle is None:
-            raise AwsError(
-                "LifecyclePolicyNotFoundException",
-                f"Lifecycle policy does not exist for the repository with name"
-                f" '{repository.name}' in the registry with id '{self._account.id}'",
-            )
+            raise self._no_policy("Lifecycle", repository)
+        evaluated = datetime.fromisoformat(repository.lifecycle_evaluated or repository.created)
+        return self._about(
+            repository, lifecyclePolicyText=repository.lifecycle, lastEvaluatedAt=evaluated
+        )
+
+    def _about(self, repository: Repository, **members: object) -> Parameters:
         return {
             "registryId": self._account.id,
             "repositoryName": repository.name,
-            "lifecyclePolicyText": repository.lifecycle,
-            "lastEvaluatedAt": datetime.fromisoformat(
-                repository.lifecycle_evaluated or repository.created
-            ),
+            **members,
         }
+
+    def _no_policy(self, kind: str, repository: Repository) -> AwsError:
+        return AwsError(
+            f"{kind}PolicyNotFoundException",
+            f"{kind} policy does not exist for the repository with name '{repository.name}' in the"
+            f" registry with id '{self._account.id}'",
+        )
 
 
 def _exclusions(parameters: Parameters) -> tuple[str, ...]:

@@ -12,7 +12,13 @@ from typing import Any
 from sagemaker_byoc.host.registry_images import INDEXES, MANIFESTS
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
-from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories, Repository, page
+from sagemaker_byoc.region.services.ecr.repositories import (
+    Image,
+    Repositories,
+    Repository,
+    invalid,
+    page,
+)
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters, ThreadOperation
 
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
@@ -44,11 +50,8 @@ class Manifests:
                 f"The provided digest '{digest}' does not match that of the manifest, '{actual}'",
             )
         if tag is not None and not TAG.fullmatch(tag):
-            raise AwsError(
-                "InvalidParameterException",
-                f"Invalid parameter at 'imageTag' failed to satisfy constraint: '{tag}' must"
-                f" satisfy regular expression '{TAG.pattern}'",
-            )
+            why = f"'{tag}' must satisfy regular expression '{TAG.pattern}'"
+            raise invalid("imageTag", why)
         with self._repositories.lock:
             self._check_references(name, document, media_type)
             if tag is not None:
@@ -170,11 +173,8 @@ def _is_descriptor(entry: object) -> bool:
     )
 
 
-def _invalid(what: str) -> AwsError:
-    return AwsError(
-        "InvalidParameterException",
-        f"Invalid parameter at 'ImageManifest' failed to satisfy constraint: {what}",
-    )
+def _invalid(why: str) -> AwsError:
+    return invalid("ImageManifest", why)
 
 
 def _is_fixed(repository: Repository, tag: str) -> bool:

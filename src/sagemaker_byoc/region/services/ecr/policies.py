@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Any
 
+from sagemaker_byoc.region.services.ecr.repositories import invalid
 from sagemaker_byoc.region.wire.operations import AwsError
 
 _VERSIONS = frozenset({"2008-10-17", "2012-10-17"})
@@ -28,33 +29,34 @@ def check_repository_policy(text: str) -> None:
     statements = document.get("Statement")
     if isinstance(statements, dict):
         statements = [statements]
-    known = document.keys() <= {"Version", "Id", "Statement"}
-    version = document.get("Version", "2012-10-17")
-    if not known or version not in _VERSIONS or not statements or not isinstance(statements, list):
-        _refuse_policy()
-    for statement in statements:
-        if not _is_statement(statement):
-            _refuse_policy()
+    is_valid = (
+        document.keys() <= {"Version", "Id", "Statement"}
+        and document.get("Version", "2012-10-17") in _VERSIONS
+        and isinstance(statements, list)
+        and bool(statements)
+        and all(map(_is_statement, statements))
+    )
+    if not is_valid:
+        raise invalid("PolicyText", "'Invalid repository policy provided'")
 
 
 def check_lifecycle_policy(text: str) -> None:
     """Raise AwsError InvalidParameterException."""
     rules = _loads(text).get("rules")
     if not isinstance(rules, list) or not rules or not all(map(_is_rule, rules)):
-        _refuse_lifecycle("every rule needs rulePriority, selection and action")
+        raise _invalid_lifecycle("every rule needs rulePriority, selection and action")
     priorities = [rule["rulePriority"] for rule in rules]
     if len(set(priorities)) < len(priorities):
-        _refuse_lifecycle("rulePriority must be unique")
+        raise _invalid_lifecycle("rulePriority must be unique")
 
 
 def _loads(text: str) -> dict[str, Any]:
+    """Return the document; an empty one, which no check accepts, if it is not a JSON object."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        _refuse_policy()
-    return document
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _is_statement(statement: Any) -> bool:
@@ -100,17 +102,5 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _refuse_policy() -> NoReturn:
-    raise AwsError(
-        "InvalidParameterException",
-        "Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository"
-        " policy provided'",
-    )
-
-
-def _refuse_lifecycle(why: str) -> NoReturn:
-    raise AwsError(
-        "InvalidParameterException",
-        "Invalid parameter at 'LifecyclePolicyText' failed to satisfy constraint: 'Lifecycle"
-        f" policy validation failure: {why}'",
-    )
+def _invalid_lifecycle(why: str) -> AwsError:
+    return invalid("LifecyclePolicyText", f"'Lifecycle policy validation failure: {why}'")

@@ -212,6 +212,13 @@ def no_repository(name: str, registry: str) -> AwsError:
     )
 
 
+def invalid(member: str, why: str) -> AwsError:
+    return AwsError(
+        "InvalidParameterException",
+        f"Invalid parameter at '{member}' failed to satisfy constraint: {why}",
+    )
+
+
 def page(
     found: list[dict[str, Any]], parameters: Parameters, name: str, *, by: str, then: str = ""
 ) -> Parameters:
@@ -227,10 +234,7 @@ def page(
             token=parameters.get("nextToken"),
         )
     except paging.TokenError:
-        raise AwsError(
-            "InvalidParameterException",
-            "Invalid parameter at 'nextToken' failed to satisfy constraint: 'Invalid token'",
-        ) from None
+        raise invalid("nextToken", "'Invalid token'") from None
     return {name: entries, "nextToken": token}
 
 

@@ -42,21 +42,19 @@ def parse_pattern(text: str) -> Pattern:
     """Return the pattern; raise AwsError if it is not valid or of an unsupported kind."""
     text = text.strip()
     if text.startswith(("{", "[", "%")):
-        raise AwsError(
-            "InvalidParameterException",
+        raise invalid(
             f"Invalid filter pattern: {text!r} is a pattern over JSON, columns or a regular "
             "expression, which this local region does not evaluate. Use terms, "
-            '"quoted phrases", -exclusions and ?alternatives',
+            '"quoted phrases", -exclusions and ?alternatives'
         )
     terms: dict[str, list[str]] = {"": [], "-": [], "?": []}
     position = 0
     while position < len(text):
         found = _TERM.match(text, position)
         if found is None:
-            raise AwsError(
-                "InvalidParameterException",
+            raise invalid(
                 f"Invalid filter pattern: {text!r} at character {position + 1}; "
-                "put phrases, and terms with quotes, in double quotes",
+                "put phrases, and terms with quotes, in double quotes"
             )
         phrase = found["phrase"]
         word = found["word"] if phrase is None else re.sub(r"\\(.)", r"\1", phrase)
@@ -128,5 +126,9 @@ def _parse_token(token: str) -> dict[str, int]:
     return found
 
 
+def invalid(text: str) -> AwsError:
+    return AwsError("InvalidParameterException", text)
+
+
 def invalid_token() -> AwsError:
-    return AwsError("InvalidParameterException", "The specified nextToken is invalid.")
+    return invalid("The specified nextToken is invalid.")

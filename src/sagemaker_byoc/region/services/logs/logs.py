@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,6 +14,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.logs.filter_events import (
     Question,
+    invalid,
     invalid_token,
     parse_pattern,
     search,
@@ -25,7 +26,7 @@ from sagemaker_byoc.region.services.logs.log_store import (
     StreamFacts,
     fits,
 )
-from sagemaker_byoc.region.wire.operations import AwsError, Parameters, ThreadOperation
+from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 PAGE = 50
 """Groups or streams of one answer, if the request has no limit [model]."""
@@ -47,7 +48,7 @@ class Logs:
         self._store = store
         self._account = account
 
-    def operations(self) -> Mapping[str, ThreadOperation]:
+    def operations(self) -> Operations:
         return {
             "CreateLogGroup": self._create_group,
             "CreateLogStream": self._create_stream,
@@ -87,9 +88,8 @@ class Logs:
         group, name = self._stream(parameters)
         events = [Event(item["timestamp"], item["message"]) for item in parameters["logEvents"]]
         if any(a.milliseconds > b.milliseconds for a, b in pairwise(events)):
-            raise AwsError(
-                "InvalidParameterException",
-                "Log events in a single PutLogEvents request must be in chronological order.",
+            raise invalid(
+                "Log events in a single PutLogEvents request must be in chronological order."
             )
         _check_batch(events)
         kept, rejected = _split(events, round(now().timestamp() * 1000))
@@ -126,10 +126,7 @@ class Logs:
         prefix = parameters.get("logStreamNamePrefix", "")
         by_time = parameters.get("orderBy") == "LastEventTime"
         if by_time and prefix:
-            raise AwsError(
-                "InvalidParameterException",
-                "Cannot order by LastEventTime with a logStreamNamePrefix.",
-            )
+            raise invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
         places = [
             (f"{self._store.facts(group, name).last or 0:020d}" if by_time else "", name)
             for name in self._store.streams(group, prefix)
@@ -170,9 +167,8 @@ class Logs:
         names = self._store.streams(group, parameters.get("logStreamNamePrefix", ""))
         if "logStreamNames" in parameters:
             if "logStreamNamePrefix" in parameters:
-                raise AwsError(
-                    "InvalidParameterException",
-                    "Both logStreamNames and logStreamNamePrefix are given. Give one of them.",
+                raise invalid(
+                    "Both logStreamNames and logStreamNamePrefix are given. Give one of them."
                 )
             names = parameters["logStreamNames"]
             if not all(self._store.has_stream(group, name) for name in names):
@@ -188,7 +184,7 @@ class Logs:
     def _group(self, parameters: Parameters) -> str:
         name = parameters.get("logGroupName") or parameters.get("logGroupIdentifier")
         if not name:
-            raise AwsError("InvalidParameterException", "logGroupName is missing.")
+            raise invalid("logGroupName is missing.")
         group = _group_name(name)
         if not self._store.has_group(group):
             raise _missing("log group")
@@ -312,32 +308,25 @@ def _refuse(parameters: Parameters, **usual: object) -> None:
     """Raise AwsError for a member that would be lost, unless it has its usual value."""
     for name, value in usual.items():
         if parameters.get(name, value) != value:
-            raise AwsError(
-                "InvalidParameterException",
-                f"{name} is not supported by this local region: leave it out",
-            )
+            raise invalid(f"{name} is not supported by this local region: leave it out")
 
 
 def _check_batch(events: list[Event]) -> None:
     size = sum(len(event.text.encode()) + _EVENT_OVERHEAD for event in events)
     if size > _BATCH_BYTES:
-        raise AwsError(
-            "InvalidParameterException",
-            f"Upload too large: {size} bytes exceeds limit of {_BATCH_BYTES}",
-        )
+        raise invalid(f"Upload too large: {size} bytes exceeds limit of {_BATCH_BYTES}")
 
 
 def _check_span(kept: list[Event]) -> None:
     if kept and kept[-1].milliseconds - kept[0].milliseconds > _BATCH_SPAN:
-        raise AwsError(
-            "InvalidParameterException",
+        raise invalid(
             "The batch of log events in a single PutLogEvents request cannot span more than 24"
-            " hours.",
+            " hours."
         )
 
 
 def _split(events: list[Event], now_ms: int) -> tuple[list[Event], dict[str, int]]:
-    """Return the events to keep, and where in the batch those too old or too new are."""
+    """Return the events to keep, and the indexes of those that are too old or too new."""
     times = [event.milliseconds for event in events]
     first = bisect_left(times, now_ms - _OLDEST)
     end = bisect_right(times, now_ms + _NEWEST)
@@ -351,9 +340,8 @@ def _split(events: list[Event], now_ms: int) -> tuple[list[Event], dict[str, int
 
 def _check_length(member: str, name: str) -> None:
     if not fits(name):
-        raise AwsError(
-            "InvalidParameterException",
-            f"{member} {name!r} is too long for a file's name in this local region; shorten it",
+        raise invalid(
+            f"{member} {name!r} is too long for a file's name in this local region; shorten it"
         )
 
 

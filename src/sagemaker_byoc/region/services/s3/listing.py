@@ -187,11 +187,8 @@ def _most(value: str | None) -> int:
     if value is None:
         return MOST_KEYS
     if not value.isdecimal() or not value.isascii() or int(value[:11]) > 2**31 - 1:
-        raise S3Error(
-            "InvalidArgument",
-            "Provided max-keys not an integer or within integer range",
-            ArgumentName="max-keys",
-            ArgumentValue=value,
+        raise invalid_argument(
+            "Provided max-keys not an integer or within integer range", "max-keys", value
         )
     return min(int(value), MOST_KEYS)
 

@@ -28,13 +28,14 @@ from sagemaker_byoc.region.services.s3.store.multipart import (
     Upload,
     Uploads,
     Wanted,
-    other_algorithm,
+    check_algorithms,
 )
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import (
     Attributes,
     Condition,
     S3Error,
+    invalid_argument,
     unsupported,
 )
 from sagemaker_byoc.region.services.s3.store.part_files import Part, PartWriter
@@ -168,7 +169,7 @@ class PartRequests(Requests):
         def drop() -> None:
             upload = self._get(call)
             check_initiated(call.headers, upload.begun)
-            self._uploads.abort(call.bucket, upload)
+            self._uploads.drop(call.bucket, upload)
 
         await self._threads.run(drop)
         return Response(status=204)
@@ -295,11 +296,10 @@ def _number(call: Call) -> int:
     text = call.query.get("partNumber", "")
     number = int(text) if text.isdecimal() and len(text) < 7 else 0
     if not 1 <= number <= MAX_PARTS:
-        raise S3Error(
-            "InvalidArgument",
+        raise invalid_argument(
             f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive",
-            ArgumentName="partNumber",
-            ArgumentValue=text,
+            "partNumber",
+            text,
         )
     return number
 
@@ -317,9 +317,7 @@ def _check_part_algorithm(call: Call, upload: Upload) -> None:
     trailer = call.headers.get("x-amz-trailer", "").lower()
     if trailer.startswith(checksums.PREFIX):
         stated.add(trailer.removeprefix(checksums.PREFIX))
-    for name in stated:
-        if upload.algorithm and name != upload.algorithm:
-            raise other_algorithm(upload.algorithm, name)
+    check_algorithms(upload, stated)
 
 
 def _wanted(node: Node) -> Wanted:

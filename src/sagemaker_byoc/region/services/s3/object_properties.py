@@ -29,7 +29,7 @@ BUCKET_KEY = f"{SSE}-bucket-key-enabled"
 REDIRECT = "x-amz-website-redirect-location"
 _META = "x-amz-meta-"
 _MAX_METADATA = 2048
-_KEPT_HEADERS = (
+KEPT_HEADERS = (
     "cache-control",
     "content-disposition",
     "content-encoding",
@@ -80,7 +80,7 @@ def sent_attributes(headers: Mapping[str, str], account: Account) -> Attributes:
     """
     if not takes_acl(headers, account):
         raise acls_disabled()
-    kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+    kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
     words = kept.pop("content-encoding", "").split(",")
     # `aws-chunked` describes the transfer; the rest is returned with its spaces.
     if coding := ",".join(word for word in words if word.strip() != "aws-chunked").strip():

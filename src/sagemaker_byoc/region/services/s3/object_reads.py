@@ -30,14 +30,6 @@ from sagemaker_byoc.region.wire.xml import element
 _SMALL = 256 << 10
 """Bodies up to this size are read at once, with the attributes."""
 _MOST_PARTS = 1000
-_OVERRIDES = (
-    "content-type",
-    "content-language",
-    "expires",
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-)
 
 
 class ReadRequests(Requests):
@@ -134,7 +126,7 @@ def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
         return Response(status=304, headers=headers), (0, 0)
     attributes = info.attributes
     headers |= object_properties.shown(attributes)
-    for name in _OVERRIDES:
+    for name in ("content-type", *object_properties.KEPT_HEADERS):
         if value := call.query.get(f"response-{name}"):
             headers[name] = value
     span = _span(call, info)

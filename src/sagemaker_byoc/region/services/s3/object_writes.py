@@ -222,7 +222,7 @@ def _is_owners(body: bytes, account: Account) -> bool:
 
 
 def check_version(query: Mapping[str, str]) -> None:
-    """Raise S3Error unless the version is the only one there is, which S3 calls `null`."""
+    """Raise S3Error unless the version is `null`, the only one of an object here."""
     version = query.get("versionId", "null")
     if version != "null":
         raise S3Error(

@@ -1,4 +1,4 @@
-"""POST of a bucket: upload forms of browsers, as of generate_presigned_post, and their policies."""
+"""POST of a bucket: upload forms of browsers, as boto3 presigns them, and their policies."""
 
 from __future__ import annotations
 

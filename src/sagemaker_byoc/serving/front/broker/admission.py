@@ -13,7 +13,8 @@ from sagemaker_byoc.serving.error_replies import Unavailable
 ARRIVING = 1000
 """Bodies that may arrive at the same time."""
 ARRIVING_SHARE = 2
-"""Arriving bodies may hold one byte of this many; the rest stays free for whole ones."""
+"""Arriving bodies may hold this fraction (1/n) of the memory; the rest stays free for whole
+ones."""
 
 
 class Room:

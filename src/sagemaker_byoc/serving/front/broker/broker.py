@@ -101,8 +101,8 @@ class Broker(Hooks):
         done: Callable[[Ticket, Outcome], None],
         slot: int | None = None,
     ) -> Ticket:
-        """Send the request to an idle worker, or queue it. If `slot` is given, only that worker
-        will do."""
+        """Send the request to an idle worker, or queue it. If `slot` is given, only its worker can
+        serve it."""
         self._last_id += 1
         ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock(), slot=slot)
         self.waiting.add(ticket)
@@ -340,8 +340,8 @@ class Broker(Hooks):
         self._finished.append((ticket, Outcome(end, meta, body or Body(), reason, *times)))
 
     def _call_back(self) -> None:
-        """Call the ticket's callback. Done last, since it may do anything, even submit the next
-        request."""
+        """Call the callbacks of tickets that have ended. Done last, since a callback may do
+        anything, even submit the next request."""
         while self._finished:
             finished, self._finished = self._finished, []
             for ticket, outcome in finished:

@@ -44,7 +44,7 @@ class Lanes:
         try:
             connection, _ = self._listener.accept()
         except OSError:
-            return  # it has gone again
+            return  # it has left already
         pid, uid, _ = _CREDENTIALS.unpack(
             connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
@@ -84,26 +84,14 @@ class WorkerLane:
         loop: asyncio.AbstractEventLoop,
         find: Find,
     ) -> None:
-        self._pid = pid
+        self.pid = pid
+        self.slot = -1
+        self.is_open = True
         self._link = Link(connection)
         self._loop = loop
         self._find = find
         self._broker: Broker | None = None
         self._process = os.pidfd_open(pid)
-        self._slot = -1
-        self._is_open = True
-
-    @property
-    def slot(self) -> int:
-        return self._slot
-
-    @property
-    def pid(self) -> int:
-        return self._pid
-
-    @property
-    def is_open(self) -> bool:
-        return self._is_open
 
     # ── to the worker ──
 
@@ -114,14 +102,14 @@ class WorkerLane:
         self._link.send(frame)
 
     def cancel(self, ident: int) -> None:
-        with suppress(LinkError):  # a worker that can't be told is on its way out
+        with suppress(LinkError):  # a worker that cannot receive it is about to end
             self._link.send(Frame(Kind.CANCEL, ident))
 
     def hold(self) -> None:
         self._loop.remove_reader(self._link.fileno())
 
     def resume(self) -> None:
-        if self._is_open:
+        if self.is_open:
             self._loop.add_reader(self._link.fileno(), self._on_readable)
 
     def abort(self) -> None:
@@ -147,15 +135,15 @@ class WorkerLane:
         except ClosedError:
             self.close()
         except LinkError as error:
-            log.say(f"worker {self._pid} broke the link protocol and is ended: {error}")
+            log.say(f"worker {self.pid} broke the link protocol and is ended: {error}")
             self.kill()
             self.close()
 
     def close(self) -> None:
         """Close the lane once; the requests that its worker ran end with it."""
-        if not self._is_open:
+        if not self.is_open:
             return
-        self._is_open = False
+        self.is_open = False
         self._loop.remove_reader(self._link.fileno())
         if self._broker is not None:
             self._broker.lose(self)
@@ -171,9 +159,9 @@ class WorkerLane:
             broker.answer(self, [(f.id, f.meta, f.body) for f in frames])
             return
         for frame in frames:
-            self._hear_one(frame, broker)
+            self._handle_one(frame, broker)
 
-    def _hear_one(self, frame: Frame, broker: Broker) -> None:
+    def _handle_one(self, frame: Frame, broker: Broker) -> None:
         if frame.kind is Kind.PART:
             broker.part(self, frame.id, frame.meta, frame.body)
         elif frame.kind in TALK:
@@ -186,8 +174,8 @@ class WorkerLane:
             held = orjson.loads(frame.body.data)
             broker.app_routes = frozenset(frame.meta.get("app_routes", ()))
             broker.has_adapters = bool(frame.meta.get("has_adapters"))
-            broker.on_sessions(self._slot, held["sessions"])
-            broker.on_adapters(self._slot, held["adapters"])
+            broker.on_sessions(self.slot, held["sessions"])
+            broker.on_adapters(self.slot, held["adapters"])
             broker.has_redact |= bool(frame.meta.get("has_redact"))
             broker.has_chat = bool(frame.meta.get("has_chat"))
             broker.conversations = bool(frame.meta.get("conversations"))
@@ -199,13 +187,12 @@ class WorkerLane:
             raise LinkError(f"a worker must not send {frame.kind.name}")
 
     def _greeted(self, frames: Sequence[Frame]) -> None:
-        """Return the slot of a new worker. The first packet is one frame that names the slot or the
-        model."""
+        """Register a new worker. Its first packet is one frame that names the slot or the model."""
         (first, *more) = frames
         slot, model = first.meta.get("slot"), first.meta.get("model", "")
         if first.kind is not Kind.HELLO or more or not isinstance(slot, int):
             raise LinkError("it does not begin with a greeting")
         broker = self._find(str(model))
-        self._slot = 0 if model else slot
+        self.slot = 0 if model else slot
         broker.join(self)
         self._broker = broker

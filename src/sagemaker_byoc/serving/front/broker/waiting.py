@@ -33,7 +33,7 @@ class Waiting:
         queue = self._queue_of(ticket)
         if ticket.submitted:
             queue.append(ticket)
-        else:  # before the others, and after those that are so too
+        else:  # an instruction: ahead of all requests, after earlier instructions
             position = sum(1 for other in queue if not other.submitted)
             queue.insert(position, ticket)
 

@@ -2,8 +2,8 @@
 
 Nothing outside can change the settings: gunicorn's own ways in (its command line,
 GUNICORN_CMD_ARGS, a gunicorn.conf.py in the working directory) belong to a subclass of its
-Application that is not used here. The worker differs from gunicorn's in three places where clients
-would wait for nothing.
+Application that is not used here. The worker differs from gunicorn's in three places where that
+makes clients wait without need.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def gunicorn_settings(http_fd: int, settings: Settings) -> Mapping[str, object]:
         "bind": f"fd://{http_fd}",
         "workers": 1,  # WEB_CONCURRENCY must not make it two
         "worker_class": FrontWorker,
-        "asgi_loop": settings.event_loop,  # uvloop where it is installed
-        "http_parser": "auto",  # the one in C where it is installed
+        "asgi_loop": settings.event_loop,  # uvloop if it is installed
+        "http_parser": "auto",  # the one in C if it is installed
         "asgi_lifespan": "off",
         "asgi_disconnect_grace_period": 0,  # a request whose client has gone learns it at once
         "websocket_max_message_size": min(MESSAGE, settings.payload or MESSAGE),
@@ -171,10 +171,10 @@ def gunicorn_settings(http_fd: int, settings: Settings) -> Mapping[str, object]:
         "max_requests": 0,  # pings count as requests
         "preload_app": False,  # threads do not survive a fork
         "reload": False,
-        "control_socket_disable": True,  # a way in that nobody here needs, in $HOME
+        "control_socket_disable": True,  # a socket in $HOME that nothing here needs
         "accesslog": None,  # the request log is ours
         "errorlog": "-",
         "loglevel": "warning",
-        "forwarded_allow_ips": "",  # nobody stands in front of us
+        "forwarded_allow_ips": "",  # no proxy is in front of this server
         "proc_name": "byoc-front",
     }

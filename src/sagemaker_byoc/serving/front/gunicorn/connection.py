@@ -67,14 +67,14 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     _refusal = 0
     """Status of the refusal of the current head."""
     _ticket: Ticket | None = None
-    _last_used = 0.0
+    last_used = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._last_used = self.worker.loop.time()
+        self.last_used = self.worker.loop.time()
         self.worker.make_room()
         self.worker.connections.add(self)
-        self._arm_keepalive_timer()  # gunicorn lets half a first request stay for ever
+        self._arm_keepalive_timer()  # gunicorn lets half a first request stay forever
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.connections.discard(self)
@@ -144,12 +144,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def is_spare(self) -> bool:
         """Return whether the connection is idle, and not only because its first request is
         arriving."""
-        age = self.worker.loop.time() - self._last_used
+        age = self.worker.loop.time() - self.last_used
         return self.is_idle and (self._has_answered or age > FIRST_REQUEST)
-
-    @property
-    def last_used(self) -> float:
-        return self._last_used
 
     def close_if_idle(self) -> None:
         if self.is_idle:
@@ -157,11 +153,11 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
 
     def _close_now(self) -> None:
         self._close_transport()
-        self._request_ready.set()  # its task sees the end
+        self._request_ready.set()  # wakes its task, which sees the end
 
     def _keepalive_timeout(self) -> None:
         """Keep a connection that was used lately: the fast path sets no timer for each request."""
-        left = self._last_used + self._keepalive - self.worker.loop.time()
+        left = self.last_used + self._keepalive - self.worker.loop.time()
         if self._is_direct or left > 0:
             delay = max(left, 1.0)
             self._keepalive_handle = self.worker.loop.call_later(delay, self._keepalive_timeout)
@@ -174,7 +170,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         """Read no further requests from a client that leaves its replies unread, and close its
         connection after a while."""
         super().pause_writing()
-        if not self._websocket:  # those have windows and deadlines of their own
+        if not self._websocket:  # a conversation has its own window and deadline
             self._is_write_paused = True
             self._pause_reading()
             self._set_stall_timer(is_needed=True)
@@ -331,7 +327,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         pipelined = self._callback_parser.remaining()
         self._callback_parser.reset()
         self._current_request = self._body_receiver = None
-        self._last_used = self.worker.loop.time()
+        self.last_used = self.worker.loop.time()
         if pipelined:
             self._feed_callback_parser(pipelined)  # gunicorn's way, so that none nests in another
         self._is_direct = False

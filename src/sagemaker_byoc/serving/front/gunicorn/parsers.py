@@ -118,15 +118,11 @@ LENGTH_DIGITS = 18
 """Digits in a Content-Length: enough for any body and too few to overflow one of the parsers."""
 TLS_HANDSHAKE = b"\x16"
 ROUTES = frozenset(
-    {
-        http.PING.value,
-        http.INVOCATIONS.value,
-        *(
-            http.METRICS.value,
-            http.EXECUTION_PARAMETERS.value,
-            http.CHAT.value,
-        ),
-    }
+    route.value
+    for route in (
+        *(http.PING, http.INVOCATIONS, http.METRICS),
+        *(http.EXECUTION_PARAMETERS, http.CHAT),
+    )
 )
 _PLAIN_ROUTES = frozenset(route.encode() for route in ROUTES)
 

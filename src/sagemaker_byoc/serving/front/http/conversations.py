@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import Refusal, Unavailable
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, Lane
@@ -24,18 +23,18 @@ from sagemaker_byoc.serving.front.http import requests
 from sagemaker_byoc.serving.front.http.replies import Send
 from sagemaker_byoc.serving.front.http.requests import Call, Receive
 from sagemaker_byoc.serving.front.telemetry import Journal
-from sagemaker_byoc.serving.link import ClosedError, Frame, FullError, Kind, Window
+from sagemaker_byoc.serving.link import ClosedError, Frame, FullError, Kind, Window, body_of
 from sagemaker_byoc.serving.settings import Settings
 
 NORMAL, GOING_AWAY, FAILED, TRY_LATER = 1000, 1001, 1011, 1013
 """Close codes of RFC 6455 and its registry; SageMaker passes code and reason to the caller."""
+LOST = "The model's process ended"
 NO_CLOSE = 1006
 """Used in the log only: the client left without closing."""
 REASON = 120
 """Bytes of a reason; a close frame has room for 123."""
-SMALL = 1024
-FULL_PAUSE = 0.005
-FULL_PATIENCE = 10.0
+FULL_PAUSE, FULL_TIME = 0.005, 10.0
+"""Seconds between two attempts to send on a full link, and until the conversation is ended."""
 DRAIN = 20.0
 """Seconds that handlers get to finish when the server stops, after their input has ended."""
 
@@ -73,7 +72,7 @@ class Conversations:
         self._open: dict[int, Conversation] = {}
         self._is_draining = False
         self._prefix = os.urandom(5).hex()
-        # Below zero: not to be taken for requests, which count upwards.
+        # Negative, to tell them from requests, which count upwards.
         self._numbers = itertools.count(-1, -1)
         broker.on_talk = self._handle
         broker.on_lost = self._lost
@@ -157,13 +156,13 @@ class Conversations:
             data = message["bytes"] if text is None else text.encode()
             conversation.window.sent(len(data))
             conversation.messages_in += 1
-            body = Body(data) if len(data) <= SMALL else Body.filed(data)
-            frame = Frame(Kind.MESSAGE, conversation.id, {} if text is None else {"text": 1}, body)
+            meta = {} if text is None else {"text": 1}
+            frame = Frame(Kind.MESSAGE, conversation.id, meta, body_of(data))
             await self._talk(conversation, frame)
 
     async def _talk(self, conversation: Conversation, frame: Frame) -> None:
         """Send a message; wait for room on the link, which other conversations may have filled."""
-        until = time.monotonic() + FULL_PATIENCE
+        until = time.monotonic() + FULL_TIME
         while conversation.close is None:
             try:
                 conversation.lane.talk(frame)
@@ -270,9 +269,6 @@ class Conversations:
             await asyncio.sleep(0.02)
         for conversation in list(self._open.values()):
             conversation.end(GOING_AWAY, "The server is stopping")
-
-
-LOST = "The model's process ended"
 
 
 async def _close(send: Send, code: int, reason: str) -> None:

@@ -164,7 +164,7 @@ class Invocations:
             return
         try:
             answer = self._answer(unsent)
-        except Exception as error:  # noqa: BLE001 - a defect of ours must not reach the neighbours
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not affect others
             log.say(replies.traceback_of(error, call.request_id))
             answer = replies.refused(Refusal(replies.DEFECT), call.request_id)
         connection.reply(answer)
@@ -223,7 +223,7 @@ class Invocations:
         except StreamCutError as error:
             log.say(f"request {call.request_id}: its stream was cut: {error}")
             self._ledger.record(call, WorkerLost.status, 0)
-            # What makes gunicorn close the connection without the last chunk, and say nothing.
+            # This makes gunicorn close the connection without the last chunk, and without a log.
             raise asyncio.CancelledError from error
         except Exception as error:  # noqa: BLE001 - a defect of ours: the log gets it
             log.say(replies.traceback_of(error, call.request_id))

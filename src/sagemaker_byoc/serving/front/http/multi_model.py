@@ -260,8 +260,8 @@ class Models:
         return model
 
     async def page(self, after: str) -> tuple[list[Model], str | None]:
-        """Return at most PAGE models that follow `after` by name, and where to continue, None at
-        the end."""
+        """Return at most PAGE models that follow `after` by name, and the name after which the next
+        page begins; None on the last page."""
         await self._known()
         names = sorted(
             name for name, found in self._models.items() if found.is_loaded and not found.is_leaving

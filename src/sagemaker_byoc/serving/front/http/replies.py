@@ -61,7 +61,7 @@ def answer_of(call: Call, outcome: Outcome) -> Answer:
 
 
 def _headers_of(meta: Mapping[str, Any]) -> Headers:
-    """Return the headers, with exactly the model's Content-Type: data capture goes by it."""
+    """Return the headers, with exactly the model's Content-Type: data capture relies on it."""
     content_type = meta.get("content_type", media.OCTETS)
     headers = [(b"Content-Type", content_type.encode("latin-1"))]
     extra = meta.get("headers")

@@ -189,7 +189,7 @@ class _Gathering:
             return
         for piece in self._decoders.feed(data):
             self._keep(piece)
-            await asyncio.sleep(0)  # a few bytes can be many steps: the others have their turn
+            await asyncio.sleep(0)  # a few bytes can be many steps: other tasks run between them
 
     def _keep(self, piece: bytes) -> None:
         self._permit.hold(self._collector.size + len(piece))

@@ -357,7 +357,7 @@ class _Exchange:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: dict[str, Any]) -> None:
-        if self._over.is_set():  # nobody takes it; other tasks go on, even if it never ends
+        if self._over.is_set():  # nobody receives it; other tasks run, even if it never ends
             await asyncio.sleep(0)
             return
         await self._room.acquire()
@@ -386,7 +386,7 @@ class _Lifespan:
     async def _run(self) -> None:
         _, error = await guard.outcome_of(lambda: self._app(self._scope, self._receive, self._send))
         if error is not None and self._is_asked and not self._outcome.done():
-            log.say(guard.failure_of(error).explained)  # the specification: it knows no lifespan
+            log.say(guard.failure_of(error).explained)  # as specified: it has no lifespan
         if not self._outcome.done():
             self._outcome.set_result(None)
 

@@ -118,7 +118,7 @@ def attempt(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) ->
 
 
 def stage(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Failure | None:
-    """Do as `attempt`, for one of several calls in a row.
+    """Act as `attempt`, for one of several calls in a row.
 
     What only the log and the link need is restored if the call failed, else by the `check` that
     precedes the reply and the next wait.
@@ -192,7 +192,7 @@ def _named_by(error: BaseException) -> tuple[int, str, str] | None:
 
 
 def isinstance_of(value: object, kind: type[T]) -> TypeGuard[T]:
-    """Do as isinstance, ignoring the value's own `__class__`, which may be anything."""
+    """Act as isinstance, ignoring the value's own `__class__`, which may be anything."""
     return issubclass(type(value), kind)
 
 
@@ -217,7 +217,7 @@ def close(value: object) -> None:
 
 def clean(text: str, limit: int) -> str:
     """Return a plain str of at most `limit` characters that UTF-8 can encode."""
-    short = str.__getitem__(text, slice(limit))  # past what a subclass does
+    short = str.__getitem__(text, slice(limit))  # whatever a subclass does
     return short.encode(errors="backslashreplace").decode()[:limit]
 
 

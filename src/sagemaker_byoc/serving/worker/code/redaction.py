@@ -13,14 +13,13 @@ from typing import Any
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.capture.options import CHOSEN
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure
 from sagemaker_byoc.serving.worker.code.handlers import Handler
 from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 
-CHOSEN = "capture"
-"""Metadata key that the front sets for a request that was drawn."""
 SILENCE = 60.0
 """Seconds between two log lines about a failing redact_fn."""
 
@@ -37,16 +36,16 @@ class Redaction:
         """Ids of streams whose client has left."""
         self._silent_until = 0.0
 
-    def hearing(self, is_cancelled: Callable[[int], bool]) -> Callable[[int], bool]:
-        """Return `is_cancelled`, wrapped so that its answers are remembered."""
+    def noting(self, is_cancelled: Callable[[int], bool]) -> Callable[[int], bool]:
+        """Return `is_cancelled`, wrapped so that cut streams are noted."""
 
-        def heard(ident: int) -> bool:
+        def check(ident: int) -> bool:
             found = is_cancelled(ident)
             if found:
                 self._cut.add(ident)
             return found
 
-        return heard
+        return check
 
     def watch(self, job: Job, frame: Frame) -> None:
         """Keep a frame of a streamed reply that has been sent."""

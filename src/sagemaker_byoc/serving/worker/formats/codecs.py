@@ -79,7 +79,7 @@ _NOT_JSON = (b"NaN", b"Infinity")
 """Numbers that Python's json writes, and so does SageMaker's SDK, though JSON has none."""
 
 
-def _loads(raw: Data | memoryview) -> Any:
+def _loads(raw: Data) -> Any:
     """Parse JSON; an error names the position where it stops being valid."""
     try:
         return orjson.loads(memoryview(raw))
@@ -91,7 +91,7 @@ def _loads(raw: Data | memoryview) -> Any:
         raise BadInput(f"The body is not JSON: {error.msg} at {where}") from None
 
 
-def _loads_exactly(raw: Data | memoryview) -> Any:
+def _loads_exactly(raw: Data) -> Any:
     """Parse as Python's json does: exact integers; NaN and the infinities are numbers."""
     try:
         return json.loads(bytes(raw))
@@ -242,10 +242,7 @@ def decode_npy(data: Data, *, kinds: str = NUMBERS) -> Array:
     flat = np.frombuffer(data, dtype, count, offset) if count else np.empty(0, dtype)
     try:
         return flat.reshape(shape, order="F" if fortran else "C")
-    except (
-        ValueError,
-        OverflowError,
-    ) as error:  # too many axes, or one too long beside an empty one
+    except (ValueError, OverflowError) as error:  # too many axes; one too long beside an empty one
         raise BadInput(f"The .npy file's shape is invalid: {error}") from None
 
 
@@ -293,12 +290,12 @@ def encode_text(text: str, media_type: MediaType | None) -> bytes:
         codec = "utf-8" if media_type is None else _codec(media_type.charset)
     except BadInput:
         codec = "utf-8"
-    return str.encode(text, codec)  # past what a subclass says
+    return str.encode(text, codec)  # whatever a subclass does
 
 
 def encode_json(document: object) -> bytes:
-    """Write a value as JSON, however many steps that takes; raise TypeError if it has no form in
-    JSON."""
+    """Write a value as JSON, in as many steps as needed; raise TypeError if JSON cannot hold
+    it."""
     return _dump(document, _OPTIONS)
 
 
@@ -320,10 +317,6 @@ _EPOCH = b"1970-01-01T00:00:00"
 
 def encode_json_lines(rows: Iterable[object]) -> bytes:
     return b"".join(_dump(row, _OPTIONS | orjson.OPT_APPEND_NEWLINE) for row in rows)
-
-
-def encode_csv(value: object) -> bytes:
-    return csv_format.encode(value)
 
 
 def encode_npy(array: Array) -> bytes:

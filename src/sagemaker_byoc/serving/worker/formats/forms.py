@@ -70,7 +70,7 @@ def pair(result: object, *, is_default: bool) -> tuple[object, str] | None:
     is_bytes = isinstance(body, bytes | bytearray | memoryview)
     parsed = media.parse(content_type)
     if parsed is not None:
-        if "*" in parsed.essence:  # an Accept header, and of no one type
+        if "*" in parsed.essence:  # an Accept header, which names no single type
             content_type = ""
         is_pair = is_bytes or not is_default
         return (body, checked_header("Content-Type", content_type)) if is_pair else None
@@ -104,7 +104,7 @@ class RowCheck:
             return
         header = asked.parameters.get("header", self._csv_header)
         if asked.canonical == media.CSV and header == "auto":
-            return  # whether the first line is one was for the decoder to say
+            return  # only the decoder knows whether the first line is a header
         has_header = asked.canonical == media.CSV and header == "present"
         rows_in = _lines(bytes(job.frame.body.view()[:]), asked.canonical) - has_header
         rows_out = _lines(bytes(job.reply.body.view()[:]), given.canonical)
@@ -112,7 +112,7 @@ class RowCheck:
             self._has_said = True
             log.say(
                 f"warning: request {job.context.request_id} has {rows_in} rows and its reply "
-                f"{rows_out}: a join of input and output needs one for each (said once)"
+                f"{rows_out}: a join of input and output needs one for each (logged once)"
             )
 
 

@@ -106,6 +106,8 @@ def _is_data(name: str, pattern: str = "") -> bool:
 
 
 def _walk(folder: Path, left_out: list[str], pattern: str) -> Iterator[Path]:
+    """Unlike `folders.files`, look into no folder that is not data, and name what is left out."""
+
     def refuse(error: OSError) -> NoReturn:
         raise DataError(
             where=str(error.filename),

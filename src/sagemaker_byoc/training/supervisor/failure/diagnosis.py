@@ -43,22 +43,22 @@ PLACE_LIMIT = 160
 SOURCE_LIMIT = 1 << 20
 """Bytes of a source file that are searched."""
 LEAST = 24
-"""Bytes below which a cut line says nothing."""
+"""Bytes below which a cut line has no meaning."""
 CHANNEL = "SM_CHANNEL_"
 VARIABLE = rf"\b{CHANNEL}([A-Za-z0-9_.-]+)"
 FRAMES = 5
 CERTAIN_PLACES = 2
 """Number of innermost lines that stay, however long the cause is."""
 LAST_WORDS = 4096
-"""Characters of a crashed program's output that are searched; it has no traceback of Python's."""
+"""Characters of a crashed program's output that are searched, as it has no Python traceback."""
 PYTHON_RAISED = 1
-"""Python's exit code after an exception that nothing caught."""
+"""Exit code of Python after an uncaught exception."""
 SIGNAL_NUMBERS = frozenset(map(int, Signals))
-"""Signals with names: the realtime signals have none."""
+"""Signals that have names, unlike the realtime signals."""
 BEFORE = 3
 """Lines above the last words, or below an error: a message may have several."""
 RECENT = 20
-"""Lines among which an error message is looked for."""
+"""Lines that are searched for an error message."""
 ERROR_LINE = re.compile(
     r"(?:[\w ./-]{1,80}: )?\[?(?:\w+ )?(?i:error|fatal|critical)\]?\b\s?[:\]]"
     r"|.{0,60}\b(?:ERROR|CRITICAL|FATAL)\b"
@@ -75,16 +75,16 @@ STACK = re.compile(r"\s*(?:frame #|Exception raised from|\*\*\*|#\d+ )")
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What is known beside the program's own words."""
+    """What is known beside the program's output."""
 
     job: Job
     folder: Path
     absent: tuple[str, ...] = ()
-    """Lines about declared channels without data, as they were found at the start."""
+    """Lines about declared channels that had no data at the start."""
     oom_kills: int = 0
-    """Kills for want of memory since the start."""
+    """Out-of-memory kills since the start."""
     host: str = ""
-    """Its name, where it is not the cluster's for it."""
+    """Name of the host, if it is not the one that the cluster gives."""
     mask: Callable[[str], str] = str
     """Hides secrets."""
 
@@ -92,7 +92,7 @@ class Circumstances:
 def failure_text(outcome: Outcome, circumstances: Circumstances) -> str:
     """Return the text for the failure file, within its limit.
 
-    Who failed and what helps always fit; the cause has the rest, but for the innermost lines.
+    Who failed and what helps always fit; the cause gets the rest, except for the innermost lines.
     """
     outcome = _masked(outcome, circumstances.mask)
     finding = _finding(outcome)
@@ -116,12 +116,12 @@ def failure_text(outcome: Outcome, circumstances: Circumstances) -> str:
 
 
 def _size(lines: Sequence[str]) -> int:
-    """Bytes of the lines, each with its end."""
+    """Return the bytes of the lines, each with its line end."""
     return sum(len(line.encode("utf-8", "replace")) + 1 for line in lines)
 
 
 def _fitted(causes: Sequence[str], room: int) -> list[str]:
-    """The causes within `room` bytes: the first has at least two thirds, the others share."""
+    """Cut the causes to `room` bytes: the first gets at least two thirds, the others share."""
     rest = min(_size(causes[1:]), room // 3)
     first = squeeze(causes[0], room - rest - 1)
     left = room - _size([first])
@@ -136,38 +136,38 @@ def _fitted(causes: Sequence[str], room: int) -> list[str]:
 
 
 def _masked(outcome: Outcome, mask: Callable[[str], str]) -> Outcome:
-    """Mask secrets before anything is cut: half a secret is not recognised."""
+    """Mask secrets before anything is cut: half a secret is not recognized."""
     return replace(outcome, out=mask(outcome.out), err=mask(outcome.err))
 
 
 def report_on(
-    outcome: Outcome, circumstances: Circumstances, *, now: float, was_told: bool
+    outcome: Outcome, circumstances: Circumstances, *, now: float, was_stopped: bool
 ) -> Report | None:
     """Return the report on a failed rank; None if it only ended because it was stopped."""
-    if was_told and not raised_by_itself(outcome):
+    if was_stopped and not _raised_by_itself(outcome):
         return None
-    if was_told:
+    if was_stopped:
         outcome = replace(outcome, returncode=PYTHON_RAISED)
     return Report(
         host=circumstances.host,
         rank=outcome.rank,
         code=exit_code_of(outcome.returncode),
         text=clip(failure_text(outcome, circumstances)),
-        is_secondary=is_echo(words_of_cause(outcome)),
+        is_secondary=is_echo(_words_of_cause(outcome)),
         time=now,
     )
 
 
-def words_of_cause(outcome: Outcome) -> str:
-    """What tells a cause from an echo: how the chain began, or what came last."""
+def _words_of_cause(outcome: Outcome) -> str:
+    """Return what tells a cause from an echo: how the chain began, or what came last."""
     finding = _finding(outcome)
     if finding.traceback and finding.is_first:
         return finding.traceback.root or finding.traceback.exception
     return _last_words(outcome) or finding.said or _last_line(outcome.out) or ""
 
 
-def raised_by_itself(outcome: Outcome) -> bool:
-    """Whether a program that was stopped had raised an exception before."""
+def _raised_by_itself(outcome: Outcome) -> bool:
+    """Return whether a program that was stopped had raised an exception before."""
     found = _finding(outcome).traceback
     names = ("KeyboardInterrupt", "SystemExit")
     return found is not None and found.is_at_end and not found.exception.startswith(names)
@@ -186,17 +186,17 @@ def _last_words(outcome: Outcome) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What the program's own output says about its end."""
+    """What the program's output says about its end."""
 
     traceback: Traceback | None = None
     is_first: bool = False
-    """The traceback ended the program; else it was logged before, and `said` comes first."""
+    """The traceback ended the program; if not, it was logged earlier, and `said` comes first."""
     said: str = ""
     """The last words on stderr outside of tracebacks."""
     before: str = ""
     """The lines above them."""
     launched: str = ""
-    """The rank that failed first, as torchrun says."""
+    """The rank that failed first, according to torchrun."""
 
 
 def _finding(outcome: Outcome) -> _Finding:
@@ -221,12 +221,12 @@ def _finding(outcome: Outcome) -> _Finding:
 
 def _first_cause(found: Sequence[Traceback]) -> Traceback:
     """Return the traceback that is not an echo of another rank's end."""
-    causes = [one for one in found if not is_echo(one.root or one.exception)]
-    return next(iter(causes), found[-1])
+    causes = (one for one in found if not is_echo(one.root or one.exception))
+    return next(causes, found[-1])
 
 
 def _is_the_end(found: Traceback, outcome: Outcome, log: Log, said: str) -> bool:
-    """Whether the traceback is what ended the program, and no other words are."""
+    """Return whether the traceback, and nothing else that was said, ended the program."""
     if log.launched and said and is_echo(found.exception):
         return False  # the rank that failed first said something, and raised nothing
     raised = outcome.returncode == PYTHON_RAISED and not found.is_survived
@@ -241,11 +241,11 @@ def _said(outcome: Outcome, log: Log) -> tuple[str, str]:
             lines = list(log.words[starts[-1] : starts[-1] + ABORT_LINES])
             stack = [number for number, line in enumerate(lines) if number and STACK.match(line)]
             return _joined(lines[: stack[0] if stack else None]), ""
-    return said_last(log.words)
+    return _said_last(log.words)
 
 
 def _causes(outcome: Outcome, finding: _Finding, circumstances: Circumstances) -> Iterator[str]:
-    """The cause, in one line or more, none of them empty."""
+    """Yield the cause in one or more lines, none of them empty."""
     ended = _how_it_ended(outcome, circumstances)
     if ended:
         yield ended
@@ -268,8 +268,8 @@ def _causes(outcome: Outcome, finding: _Finding, circumstances: Circumstances) -
 
 
 def _without_words(outcome: Outcome, *, is_explained: bool) -> Iterator[str]:
-    """Yield the cause if stderr has nothing of weight."""
-    printed, _ = said_last(read_log(outcome.out).words)
+    """Yield the cause if stderr says nothing about it."""
+    printed, _ = _said_last(read_log(outcome.out).words)
     if ERROR_LINE.match(printed) and not is_explained:
         yield printed
         return
@@ -281,14 +281,14 @@ def _without_words(outcome: Outcome, *, is_explained: bool) -> Iterator[str]:
 
 
 def _signal_of(outcome: Outcome) -> Signals | None:
-    """The signal that ended the program, or a command of a shell program."""
+    """Return the signal that ended the program, or a command of a shell program."""
     code = outcome.returncode
     number = -code if code < 0 else code - SIGNAL_BASE
     return Signals(number) if number in SIGNAL_NUMBERS else None
 
 
 def _how_it_ended(outcome: Outcome, circumstances: Circumstances) -> str | None:
-    """What the system knows better than the program's output does."""
+    """Return what the system knows about the end, which the program's output can't say."""
     code, number = outcome.returncode, _signal_of(outcome)
     if outcome.is_overrun and outcome.stop:
         return f"did not end in time after {outcome.stop.name}, and was killed"
@@ -313,15 +313,15 @@ def _advice(
         hint = hint_for_end(outcome.returncode)
     if hint:
         yield hint
-    # `default=os.environ.get("SM_CHANNEL_TRAIN")` is None without the channel; only the source of
-    # the program has its name then.
+    # `default=os.environ.get("SM_CHANNEL_TRAIN")` is None without the channel; then only the
+    # source of the program has its name.
     asked = words if "NoneType" not in words else f"{words} {_variables_of_source(frames)}"
     for line in (*_undeclared_channels(circumstances.job, asked), *circumstances.absent):
         yield f"{MISSING_DATA}: {line}"
 
 
 def _undeclared_channels(job: Job, text: str) -> list[str]:
-    """One line for each channel that a failure's `text` asks for and the job never declared."""
+    """Return a line for each channel that `text` asks for and that the job never declared."""
     declared = {legal_name(name) for name in job.channels}
     folder = re.compile(re.escape(str(job.tree.data)) + r"/([A-Za-z0-9_.-]+)")
     wanted = [name.lower() for name in re.findall(VARIABLE, text)] + folder.findall(text)
@@ -336,7 +336,7 @@ def _undeclared_channels(job: Job, text: str) -> list[str]:
 def _variables_of_source(frames: tuple[Frame, ...]) -> str:
     """Return the names of channels' variables in the user's files of a traceback.
 
-    Only those whose channels the lines of the traceback name, if there are any.
+    If the lines of the traceback name some of the channels, return only those.
     """
     found: list[str] = []
     for path in dict.fromkeys(frame.file for frame in _innermost(frames)):
@@ -349,7 +349,7 @@ def _variables_of_source(frames: tuple[Frame, ...]) -> str:
 
 
 def _innermost(frames: tuple[Frame, ...]) -> list[Frame]:
-    """The user's own, innermost first; all of them where none is the user's."""
+    """Return the frames of the user's code, innermost first; all if none is the user's."""
     users = [frame for frame in frames if frame.is_users] or list(frames)
     return users[: -FRAMES - 1 : -1]
 
@@ -361,11 +361,11 @@ def _place(frame: Frame, folder: Path) -> str:
     return f"  {shown}:{frame.line}{function}" + (f": {frame.code}" if frame.code else "")
 
 
-def said_last(words: Sequence[str]) -> tuple[str, str]:
+def _said_last(words: Sequence[str]) -> tuple[str, str]:
     """Return the last message on stderr, and what came right before it.
 
-    It is an error as argparse, click, fire or a log write it, with the lines below it, or else the
-    last line.
+    It is an error in the form of argparse, click, fire or a log, with the lines below it, or else
+    the last line.
     """
     recent = list(words[-RECENT:])
     errors = [number for number, line in enumerate(recent) if ERROR_LINE.match(line)]

@@ -16,22 +16,39 @@ from signal import Signals
 from sagemaker_byoc.training.supervisor.process.child import Outcome
 
 NEVER = float("inf")
+ECHO_SECONDS = 1.0
+"""Seconds that an apparent echo waits for its cause."""
+COLLECT_SECONDS = 0.5
+"""Seconds after that in which an earlier cause may still arrive."""
+HANG_CODE = 134
+"""128 + SIGABRT."""
+
+ECHO = re.compile(
+    r"connection (?:was )?(?:closed|reset|refused|aborted)|broken ?pipe|socket closed"
+    r"|remote (?:process|peer)|remote error|ncclRemoteError|ncclSystemError|ncclUnhandled"
+    r"|unhandled system error|closed by (?:remote )?peer|peer closed|recvvalue|recvbytes"
+    r"|failed to (?:recv|send)|DistNetworkError|DistStoreError|connectFullMesh"
+    r"|gloo.{0,120}(?:timed out|timeout|transport)|collective operation timeout"
+    r"|watchdog.{0,120}timeout|heartbeat monitor|waiting for clients|store.{0,40}timeout"
+    r"|BrokenBarrierError|EADDRNOTAVAIL",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One end that was no success."""
+    """The failed end of one rank or host."""
 
     host: str
     rank: int | None
     code: int
-    """The exit code for it."""
+    """The exit code for the failure."""
     text: str
-    """For the failure file; without secrets."""
+    """The text for the failure file, without secrets."""
     is_secondary: bool
-    """It looks like the consequence of another failure."""
+    """The failure looks like the consequence of another one."""
     time: float
-    """On this host's monotonic clock, wherever it happened."""
+    """The time on this host's monotonic clock, even for another host's failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +67,9 @@ class Order(Enum):
     END = auto()
     """End the ranks within seconds: another one has failed."""
     ABORT = auto()
-    """Have the ranks show where they are, and end them: nothing moves any more."""
+    """Make the ranks print their stacks and end, because they make no progress."""
     STOP = auto()
-    """As if SIGTERM had come: it has come to another host."""
+    """Stop as after SIGTERM, which another host has received."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ class Terms:
     run_id: str
     say: Callable[[str], None]
     lost_seconds: float
-    """A host that was silent for this long has vanished."""
+    """Silence after which a host counts as lost."""
     hang_seconds: float = NEVER
 
 
@@ -70,7 +87,7 @@ class Link(ABC):
     """Connects to the other ranks and hosts, and decides which failure was the cause."""
 
     due: float = 0.0
-    """When it wants its next `advance`."""
+    """Time of the next `advance`."""
     verdict: Report | None = None
     """The cause, once it is known."""
     is_settled: bool = False
@@ -78,11 +95,11 @@ class Link(ABC):
 
     @abstractmethod
     def register(self, selector: selectors.BaseSelector) -> None:
-        """Have the loop call back when a message comes."""
+        """Register with the loop, which calls back when a message comes."""
 
     @abstractmethod
     def report(self, report: Report) -> None:
-        """A rank of this host has failed."""
+        """Take the report that a rank of this host has failed."""
 
     @abstractmethod
     def advance(self, now: float, state: State) -> Order | None:
@@ -95,37 +112,18 @@ class Link(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Oversight:
-    """The link that judges, and where its facts come from."""
+    """The link that judges, and the sources of its facts."""
 
     link: Link
     examine: Callable[[Outcome, float, bool], Report | None]
-    """Return the report on a rank that failed, and when; None if it only ended because it
-    was stopped (the last argument)."""
+    """Return the report on an outcome at a time; None for a rank that only ended because it was
+    stopped (the last argument)."""
     stalled: Callable[[float], float | None]
     """Seconds since the slowest rank's last step."""
 
 
-ECHO_SECONDS = 1.0
-"""Seconds that a report that looks like an echo waits for its cause."""
-COLLECT_SECONDS = 0.5
-"""Seconds after that in which an earlier cause may still arrive."""
-HANG_CODE = 134
-"""128 + SIGABRT."""
-
-ECHO = re.compile(
-    r"connection (?:was )?(?:closed|reset|refused|aborted)|broken ?pipe|socket closed"
-    r"|remote (?:process|peer)|remote error|ncclRemoteError|ncclSystemError|ncclUnhandled"
-    r"|unhandled system error|closed by (?:remote )?peer|peer closed|recvvalue|recvbytes"
-    r"|failed to (?:recv|send)|DistNetworkError|DistStoreError|connectFullMesh"
-    r"|gloo.{0,120}(?:timed out|timeout|transport)|collective operation timeout"
-    r"|watchdog.{0,120}timeout|heartbeat monitor|waiting for clients|store.{0,40}timeout"
-    r"|BrokenBarrierError|EADDRNOTAVAIL",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
 def is_echo(cause: str) -> bool:
-    """Return whether the text describes another process's end rather than an error of its own."""
+    """Return whether the text describes the end of another process rather than its own error."""
     return ECHO.search(cause) is not None
 
 
@@ -146,18 +144,18 @@ class FirstCause:
 
     @property
     def due(self) -> float:
-        """When to look again."""
+        """Time at which to look again."""
         return min(self._end_at, self._verdict_at)
 
     def is_time_to_end_others(self, now: float) -> bool:
-        """Return True once, when the other ranks are to be ended."""
+        """Return True once, when it is time to end the other ranks."""
         if now < self._end_at:
             return False
         self._end_at = NEVER
         return True
 
     def verdict(self, now: float, *, is_complete: bool) -> Report | None:
-        """The cause, as soon as no earlier one can come."""
+        """Return the cause as soon as no earlier one can come."""
         if self.best is None or (now < self._verdict_at and not is_complete):
             return None
         self._verdict_at = NEVER
@@ -180,7 +178,7 @@ def hang_report(host: str, seconds: float, now: float) -> Report:
 
 
 class Alone(Link):
-    """The link of a job on one host, which judges its ranks by itself."""
+    """The link of a job on one host, which judges its own ranks."""
 
     def __init__(self, host: str, *, hang_seconds: float = NEVER) -> None:
         self._host = host

@@ -23,9 +23,9 @@ CONTROL = re.compile(
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 LABEL = re.compile(r"^\[(?:rank|default)(?P<rank>\d+)\]: ?")
-"""Torch's and torchrun's, before each line of a rank."""
+"""Prefix that torch and torchrun put before each line of a rank."""
 BAR = re.compile(r"^[^'\"]{0,200}?\d%\|[^|]{0,300}\| [^ ]{1,40}/[^ ]{1,40} \[[^\]]{0,300}\](?=\S)")
-"""A progress bar of tqdm's that was not ended: what a program says next is in its line."""
+"""A tqdm bar whose line was not ended: the program's next output is in the same line."""
 
 EDGES = "╭╮╰╯┌┐└┘├┤┏┓┗┛╔╗╚╝─━═│┃║╷╵╶╴┬┴┼"
 BOX_TOP = re.compile(r"^\s*[╭┌┏╔+][─━═-]+ (?P<title>.*?) [─━═-]+[╮┐┓╗+]$")
@@ -41,7 +41,7 @@ GROUP_RULE = re.compile(r"^\s*\+(?:-\+)?-{8,}(?: (?P<number>\d+|\.\.\.) -{8,})?$
 
 HELD_LINES = 40
 MEMBER = "\x1f"
-"""Begins the line of each member; no line of a program has a control character any more."""
+"""First character of each member's line; lines of programs have no control characters left."""
 
 NOTEBOOK_HEADER = re.compile(r"^(?P<name>[A-Za-z_][\w.]*) {2,}Traceback \(most recent call last\)$")
 NOTEBOOK_FRAME = re.compile(
@@ -49,9 +49,54 @@ NOTEBOOK_FRAME = re.compile(
 )
 NOTEBOOK_CODE = re.compile(r"^-+> +\d+ (?P<code>.*)$")
 
+FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?')
+FATAL_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
+FATAL = re.compile(r"^(?:Fatal Python error: |Windows fatal )")
+CURRENT_THREAD = re.compile(r"^(?:Current t|T)hread .* \(most recent call first\):$")
+LINKS = (
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
+WRAPPERS = re.compile(
+    r"^(?:torch\.distributed\.elastic\.[\w.]*(?:ChildFailedError|SignalException)"
+    r"|subprocess\.CalledProcessError: Command .*(?:non-zero exit status|died with)"
+    r"|torch\.multiprocessing\.spawn\.Process(?:Raised|Exited)Exception)"
+)
+"""Exceptions of a process that started another process, whose traceback says more."""
+TABLE = "ChildFailedError"
+"""Exception of torchrun whose message is a table of its ranks."""
+ROOT_CAUSE = re.compile(
+    r"Root Cause \(first observed failure\):.*?rank\s+: (?P<rank>\d+)"
+    r".*?exitcode\s+: (?P<code>-?\d+)",
+    re.DOTALL,
+)
+NOISE = re.compile(
+    r"^\s*$"
+    r"|^\s*[=*_~-]{5,}$"
+    r'|^"""$'
+    r"|^\[?[IW]\d{4} \d\d:\d\d:\d\d|^E\d{4} .*torch/distributed/elastic/"  # glog
+    r"|^(?:\S+ )?(?:[\d-]+[ T])?\[?\d\d:\d\d:\d\d\S*\]?.*\b(?:DEBUG|INFO|WARNING)\b"
+    r"|^\[?(?:DEBUG|INFO|WARNING|WARN)\b"
+    r"|^\S*:\d+: \w*Warning: |^\s+warnings\.warn\("
+    r"|^Exception ignored (?:in|on|while)|^Error in sys\.excepthook|^sys:1: "
+    r"|resource_tracker:|^wandb: |^Set the env\w* (?:variable )?HYDRA_FULL_ERROR=1"
+    r"|\d+%\|.*\||\b(?:it|s|examples|batch|B)/(?:it|s|batch)\b.*\]$"  # tqdm
+    r"|^(?i:try '.* --help' for help|tip: )"
+    r"|^To enable traceback see: "
+)
+PROGRESS = re.compile(
+    r"(?i)^\W*(?:step|epoch|iter(?:ation)?|train(?:ing)?|eval)\b\W{0,3}(?:\w+=)?\d"
+)
+RECORD = re.compile(r"\b(?:DEBUG|INFO)\b|\d+%\|.*\|")
+MANY_RECORDS = 5
+MESSAGE_LINES = 40
+FOREIGN = ("/site-packages/", "/dist-packages/", "<frozen ", "/lib/python3")
+RECORD_LIMIT = 256 * 2**10
+RECORD_CHARACTERS = 4000
+
 
 def lines_of(text: str) -> dict[str, list[str]]:
-    """Return the lines of each labelled rank, and those without a label under ""."""
+    """Return the lines of each labeled rank, and those without a label under ""."""
     streams: dict[str, list[str]] = {}
     for line in text.splitlines():
         plain = BAR.sub("", CONTROL.sub("", _shortened(line)).rstrip())
@@ -66,14 +111,14 @@ def _shortened(line: str) -> str:
 
 
 def _without_drawings(lines: list[str]) -> Iterator[str]:
-    """Yield the lines with every drawing replaced by its plain form."""
+    """Yield the lines, with each drawn traceback in its plain form."""
     rest = iter(lines)
     margin = ""
     for whole in rest:
         margin = margin if whole.startswith(margin) else ""
         line = whole.removeprefix(margin)
         if top := BOX_TOP.match(line):
-            margin += line[: len(line) - len(line.lstrip())]  # rich's log handler has one
+            margin += line[: len(line) - len(line.lstrip())]  # of rich's log handler
             yield from _unboxed(top["title"], rest)
         elif GROUP_HEADER.match(line):
             yield from _group(rest)
@@ -107,16 +152,16 @@ def _box_frames(contents: list[str]) -> Iterator[str]:
             yield f'  File "{found["file"]}", line {found["line"]}, in {found["function"]}'
         elif code := BOX_CODE.match(content):
             yield f"    {code['code'].strip(EDGES + '| ')}"
-        goes_on = bool(content) and not found and content[0] not in EDGES + " "
+        is_cut = bool(content) and not found and content[0] not in EDGES + " "
         # rich breaks a line at a space, or else, after a full line, within a word.
-        begun = f"{begun}{content}{' ' if padded.endswith('  ') else ''}" if goes_on else ""
+        begun = f"{begun}{content}{' ' if padded.endswith('  ') else ''}" if is_cut else ""
 
 
 def _group(rest: Iterator[str]) -> Iterator[str]:
-    """A group as one exception whose message names its members, with the first one's frames."""
+    """Yield a group as one exception with the frames and names of its members."""
     parts: list[list[str]] = [[]]
     held: list[str] = []
-    """Later lines of a message have no margin; they are the group's if more of it follows."""
+    """Lines without a margin; they belong to the group's message if more of the group follows."""
     for line in rest:
         rule = GROUP_RULE.match(line)
         if rule or GROUP_LINE.match(line):
@@ -157,50 +202,6 @@ def _notebook(name: str, rest: Iterator[str]) -> Iterator[str]:
             yield f'  File "{found["file"]}", line {found["line"]}, in {function}'
 
 
-FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?')
-FATAL_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
-FATAL = re.compile(r"^(?:Fatal Python error: |Windows fatal )")
-CURRENT_THREAD = re.compile(r"^(?:Current t|T)hread .* \(most recent call first\):$")
-LINKS = (
-    "The above exception was the direct cause of the following exception:",
-    "During handling of the above exception, another exception occurred:",
-)
-WRAPPERS = re.compile(
-    r"^(?:torch\.distributed\.elastic\.[\w.]*(?:ChildFailedError|SignalException)"
-    r"|subprocess\.CalledProcessError: Command .*(?:non-zero exit status|died with)"
-    r"|torch\.multiprocessing\.spawn\.Process(?:Raised|Exited)Exception)"
-)
-"""Exceptions of a process that started another one: the other one's traceback says more."""
-TABLE = "ChildFailedError"
-"""Torchrun's, whose message is a table of its ranks."""
-ROOT_CAUSE = re.compile(
-    r"Root Cause \(first observed failure\):.*?rank\s+: (?P<rank>\d+)"
-    r".*?exitcode\s+: (?P<code>-?\d+)",
-    re.DOTALL,
-)
-NOISE = re.compile(
-    r"^\s*$"
-    r"|^\s*[=*_~-]{5,}$"
-    r'|^"""$'
-    r"|^\[?[IW]\d{4} \d\d:\d\d:\d\d|^E\d{4} .*torch/distributed/elastic/"  # glog
-    r"|^(?:\S+ )?(?:[\d-]+[ T])?\[?\d\d:\d\d:\d\d\S*\]?.*\b(?:DEBUG|INFO|WARNING)\b"
-    r"|^\[?(?:DEBUG|INFO|WARNING|WARN)\b"
-    r"|^\S*:\d+: \w*Warning: |^\s+warnings\.warn\("
-    r"|^Exception ignored (?:in|on|while)|^Error in sys\.excepthook|^sys:1: "
-    r"|resource_tracker:|^wandb: |^Set the env\w* (?:variable )?HYDRA_FULL_ERROR=1"
-    r"|\d+%\|.*\||\b(?:it|s|examples|batch|B)/(?:it|s|batch)\b.*\]$"  # tqdm
-    r"|^(?i:try '.* --help' for help|tip: )"
-    r"|^To enable traceback see: "
-)
-PROGRESS = re.compile(
-    r"(?i)^\W*(?:step|epoch|iter(?:ation)?|train(?:ing)?|eval)\b\W{0,3}(?:\w+=)?\d"
-)
-RECORD = re.compile(r"\b(?:DEBUG|INFO)\b|\d+%\|.*\|")
-MANY_RECORDS = 5
-MESSAGE_LINES = 40
-FOREIGN = ("/site-packages/", "/dist-packages/", "<frozen ", "/lib/python3")
-
-
 @dataclass(frozen=True, slots=True)
 class Frame:
     file: str
@@ -218,17 +219,17 @@ class Traceback:
     """One exception, and the one that the chain began with."""
 
     exception: str
-    """Its type and its whole message in one line, and a line for each member of a group."""
+    """The type and the whole message in one line, and a line for each member of a group."""
     frames: tuple[Frame, ...]
     """Outermost first; for a SyntaxError, the place that can't be parsed."""
     root: str | None
-    """The type and message of the first exception of the chain, where there is a chain."""
+    """The type and message of the first exception of the chain, if there is a chain."""
     is_at_end: bool
-    """Nothing of weight comes after it: it is what ended the program."""
+    """Nothing relevant comes after it: it ended the program."""
     is_wrapper: bool = False
     """It says only that another process failed."""
     is_survived: bool = False
-    """The program went on with its work after it."""
+    """The program continued its work after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +237,11 @@ class Log:
     """What the end of one stream says."""
 
     tracebacks: tuple[Traceback, ...]
-    """The last of each rank, in the order of their ranks' first lines; wrappers come last."""
+    """The last traceback of each rank, in the order of the ranks' first lines; wrappers last."""
     words: tuple[str, ...]
-    """The lines of weight that belong to no traceback and come after what was survived."""
+    """The relevant lines that belong to no traceback and are not about progress."""
     launched: str = ""
-    """The rank that failed first and how it ended, as torchrun says."""
+    """The rank that failed first and how it ended, according to torchrun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,7 @@ def read_log(text: str) -> Log:
             if group:
                 end = group[-1].end
                 after = [line for number, line in loose if number >= end]
-                found.append(_chained(lines, group, after, is_survived=_goes_on(lines[end:])))
+                found.append(_chained(lines, group, after, is_survived=_continues(lines[end:])))
         words += [line for _, line in loose if not PROGRESS.match(line)]
     ranked = sorted(found, key=lambda traceback: traceback.is_wrapper)
     return Log(tuple(ranked), tuple(words), _launched(text))
@@ -277,7 +278,7 @@ def last_traceback(text: str) -> Traceback | None:
 
 
 def fatal_error(text: str) -> Traceback | None:
-    """What Python's fault handler wrote of a crash, with the frames of the thread that crashed."""
+    """Return what Python's fault handler wrote about a crash, with the crashed thread's frames."""
     lines = lines_of(text).get("", [])
     starts = [number for number, line in enumerate(lines) if FATAL.match(line)]
     if not starts:
@@ -296,13 +297,13 @@ def fatal_error(text: str) -> Traceback | None:
 def _chained(
     lines: list[str], blocks: list[_Block], after: list[str], *, is_survived: bool
 ) -> Traceback:
-    """The last of the blocks, with the chain that it ends."""
+    """Return the last of the blocks, with the chain that it ends."""
     last = blocks[-1]
     first = len(blocks) - 1
     while first > 0 and _is_linked(lines, blocks[first - 1]):
         first -= 1
     root = blocks[first]
-    is_same = root.exception == last.exception  # as it comes back from a worker's process
+    is_same = root.exception == last.exception  # raised once more by a worker's parent
     return Traceback(
         exception=last.exception,
         frames=(*last.frames, *root.frames) if is_same and root is not last else last.frames,
@@ -313,14 +314,14 @@ def _chained(
     )
 
 
-def _goes_on(lines: list[str]) -> bool:
+def _continues(lines: list[str]) -> bool:
     """Return whether a training continues after a traceback: it logs steps, or many records."""
     records = [line for line in lines if RECORD.search(line)]
     return len(records) >= MANY_RECORDS or any(map(PROGRESS.match, lines))
 
 
 def _blocks(lines: list[str]) -> Iterator[_Block]:
-    """Runs of frames with the exception below each; a SyntaxError's has no header above."""
+    """Yield runs of frames with the exception below; that of a SyntaxError has no header."""
     frames: list[Frame] = []
     start = end = 0
     for number, line in enumerate(lines):
@@ -343,9 +344,9 @@ def _frame(found: re.Match[str], below: list[str]) -> Frame:
 
 
 def _end_of_message(lines: list[str], start: int) -> int:
-    """A message may have any number of lines, and nothing marks its end.
+    """Return the line after a message, which may have any number of lines.
 
-    It ends where something else begins: a traceback, a record of a log, a line of progress.
+    Nothing marks its end but what comes next: a traceback, a record of a log, a line of progress.
     """
     end = start
     is_table = TABLE in lines[start - 1]
@@ -370,7 +371,7 @@ def _is_linked(lines: list[str], block: _Block) -> bool:
 
 
 def _loose(lines: list[str], blocks: list[_Block]) -> list[tuple[int, str]]:
-    """The lines that have weight and belong to no traceback, with their numbers."""
+    """Return the relevant lines that belong to no traceback, with their numbers."""
     inside = {number for block in blocks for number in range(block.start, block.end)}
     return [
         (number, line)
@@ -388,18 +389,14 @@ def _launched(text: str) -> str:
     return f"rank {found['rank']} ended {'by' if name.startswith('SIG') else 'with'} {name}"
 
 
-RECORD_LIMIT = 256 * 2**10
-RECORD_CHARACTERS = 4000
-
-
 def recorded_error(path: Path | None) -> Traceback | None:
-    """None where there is no file, or none that torch would write."""
+    """Return the exception in a file of torch's `record`; None without such a file."""
     try:
         with open(path or "", "rb") as file:
             message = json.loads(file.read(RECORD_LIMIT))["message"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if isinstance(message, str):  # as C++ writes it
+    if isinstance(message, str):  # torch's C++ code writes it so
         return _one_line(message)
     if not isinstance(message, dict):
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +20,22 @@ from sagemaker_byoc.contract.training.job import LONGEST_STRING, size_of
 from sagemaker_byoc.training.supervisor.process.log import ERR, LINE_LIMIT, OUT, Lines, Tail, Writer
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-"""And so by its children, if they were not reset."""
+"""Signals that a child would ignore as well if they were not reset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is started."""
+    """What the supervisor starts."""
 
     command: tuple[str, ...]
     folder: Path
     environment: Mapping[str, str]
     rank: int | None = None
-    """Its number among all ranks on all hosts; None for a plain program."""
+    """Number among all ranks on all hosts; None for a plain program."""
     label: str = ""
-    """Before each of its lines. Rank 0 has none, so that its metric lines stay as they are."""
+    """Prefix of each line. Rank 0 has none, so that its metric lines stay as they are."""
     error_file: Path | None = None
-    """Where torch's `record` writes the exception that ended it."""
+    """File in which torch's `record` writes the exception that ended the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Outcome:
     stop: Signals | None
     """The signal that asked for the end, if one did."""
     is_overrun: bool
-    """It was killed because it outlived the grace period."""
+    """The program was killed because it outlived the grace period."""
     out: str
     err: str
     """The ends of its two streams."""
@@ -56,7 +56,7 @@ class Outcome:
 
 
 class Stream:
-    """One of the two pipes of a child, as whole lines with its label."""
+    """One of the two pipes of a child, read as whole lines with the child's label."""
 
     def __init__(self, descriptor: int, reader: int, label: str) -> None:
         self.reader = reader
@@ -68,7 +68,7 @@ class Stream:
         self.is_open = True
 
     def read(self, writer: Writer) -> int:
-        """Pass on what is there; how many bytes that was, -1 where nothing was."""
+        """Pass on what the pipe holds; return its bytes, 0 at its end, -1 if it holds nothing."""
         try:
             data = os.read(self.reader, LINE_LIMIT)
         except BlockingIOError:
@@ -91,14 +91,14 @@ class Stream:
 
 
 class Child:
-    """A program that runs, or ran."""
+    """A program that was started."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.status: int | None = None
-        """Its wait status, once it has ended."""
+        """The wait status, once the program has ended."""
         self.is_ending = False
-        """It was stopped or killed: its end does not cause anything."""
+        """The program was stopped or killed: its end is not a cause."""
         ends: dict[int, int] = {}
         self.streams: dict[int, Stream] = {}
         try:
@@ -116,9 +116,8 @@ class Child:
                 os.close(end)
 
     def signal(self, number: Signals) -> None:
-        """To its process group, which it leads."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        """Signal the process group of the program, which leads it."""
+        _send(os.killpg, self.pid, number)
 
     def outcome(self, stop: Signals | None, *, is_overrun: bool) -> Outcome:
         return Outcome(
@@ -133,8 +132,8 @@ class Child:
 
 
 def _spawn(program: Program, ends: Mapping[int, int]) -> int:
-    # posix_spawn takes no working folder, so ours becomes the program's. The import of
-    # subprocess alone would keep the program waiting for 4 ms.
+    # posix_spawn takes no working folder, so ours changes to the program's. To import subprocess
+    # instead would delay the program by 4 ms.
     os.chdir(program.folder)
     return os.posix_spawn(
         program.command[0],
@@ -150,12 +149,18 @@ def _spawn(program: Program, ends: Mapping[int, int]) -> int:
     )
 
 
+def _send(send: Callable[[int, int], None], target: int, number: Signals) -> None:
+    """Send a signal with os.kill or os.killpg, unless the process is gone or another user's."""
+    with suppress(ProcessLookupError, PermissionError):
+        send(target, number)
+
+
 PR_SET_CHILD_SUBREAPER = 36
 TASKS = Path("/proc/self/task")
 
 
 def adopt_orphans() -> None:
-    """Have descendants whose parent ends fall to this process. PID 1 gets them anyway."""
+    """Make this process the parent of descendants that lose theirs. PID 1 is so anyway."""
     if os.getpid() == 1:
         return
     with suppress(ImportError, OSError, AttributeError):  # only Linux has it
@@ -169,22 +174,21 @@ class Descendants:
 
     def __init__(self) -> None:
         self.groups: list[int] = []
-        """The programs' process ids, which are their groups' as well."""
+        """The process ids of the programs, which are also those of their groups."""
         self.continued: int | None = None
-        """The last process that had stopped itself; it was continued."""
+        """The last process that had stopped itself and was continued."""
 
     def reap(self) -> list[tuple[int, int]]:
-        """Collect every child that has ended; process id and wait status of each.
+        """Collect every child that has ended; return the process id and wait status of each.
 
-        A child that is stopped (SIGSTOP) is continued: nobody else in a container would do it.
+        Continue a child that is stopped (SIGSTOP): nobody else in a container would do it.
         """
         ended = []
         with suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG | os.WUNTRACED))[0]:
                 if os.WIFSTOPPED(found[1]):
                     self.continued = found[0]
-                    with suppress(ProcessLookupError, PermissionError):
-                        os.kill(found[0], signal.SIGCONT)
+                    _send(os.kill, found[0], signal.SIGCONT)
                 else:
                     ended.append(found)
         return ended
@@ -192,11 +196,9 @@ class Descendants:
     def signal_all(self, number: signal.Signals) -> None:
         """Signal the groups, and processes that left them. A child can't be a reused process id."""
         for group in self.groups:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, number)
+            _send(os.killpg, group, number)
         for pid in _children():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
+            _send(os.kill, pid, number)
 
     def signal_strays(self, number: signal.Signals) -> None:
         """Signal our children outside of the groups."""
@@ -206,22 +208,20 @@ class Descendants:
                     os.kill(pid, number)
 
     def remain(self) -> bool:
-        """Return whether any process is left."""
+        """Return whether any process remains."""
         return bool(_children()) or any(map(_is_alive, self.groups))
 
 
 def _is_alive(group: int) -> bool:
     try:
         os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
 def _children() -> list[int]:
-    """Return our own children; none if the kernel does not list them."""
+    """Return the children of this process; none if the kernel does not list them."""
     children: list[int] = []
     with suppress(OSError):
         for task in TASKS.iterdir():
@@ -232,7 +232,7 @@ def _children() -> list[int]:
 ELF = b"\x7fELF"
 SHOWN = 60
 
-# What is wrong and what helps, for errors that say all by their number.
+# What is wrong and what helps, for errors whose number says everything.
 BY_NUMBER = {
     errno.ETXTBSY: (
         "is still open for writing",
@@ -280,11 +280,11 @@ def start_error(program: Program, error: OSError | ValueError) -> ContractError:
             what=f"can't be made the working folder ({error.strerror})",
             hint="Make it readable for the container's user (chmod a+rX)",
         )
-    what, hint = _of_file(Path(path), error)
+    what, hint = _cause_and_hint(Path(path), error)
     return ContractError(where=path, what=what, hint=hint)
 
 
-def _of_file(path: Path, error: OSError) -> tuple[str, str]:
+def _cause_and_hint(path: Path, error: OSError) -> tuple[str, str]:
     match error.errno:
         case errno.ENOEXEC if _begins_with(path, ELF):
             return (
@@ -299,7 +299,7 @@ def _of_file(path: Path, error: OSError) -> tuple[str, str]:
         case errno.ENOENT if path.exists():
             return (
                 "needs a loader that is not installed here",
-                "Build it for the C library that is here (glibc or musl), or link it statically",
+                "Build it for the C library of this system (glibc or musl), or link it statically",
             )
         case errno.ENOENT | errno.ENOTDIR:
             return "does not exist", "Install it where the program runs, or correct the name"
@@ -314,10 +314,10 @@ def _of_file(path: Path, error: OSError) -> tuple[str, str]:
 
 def _forbidden(path: Path) -> tuple[str, str]:
     try:
-        is_forbidden_there = os.statvfs(path).f_flag & os.ST_NOEXEC
+        is_noexec = os.statvfs(path).f_flag & os.ST_NOEXEC
     except OSError:
-        is_forbidden_there = 0
-    if is_forbidden_there:
+        is_noexec = 0
+    if is_noexec:
         return (
             "is on a file system that is mounted noexec",
             "Bake it into the image, or mount the folder without noexec",
@@ -337,7 +337,7 @@ def _begins_with(path: Path, magic: bytes) -> bool:
 
 
 def _too_long(program: Program) -> ContractError:
-    """Name the longest argument: variables of ours were left out before."""
+    """Return an error that names the longest argument: our own variables were left out before."""
     words = program.command[1:]
     longest = max(range(len(words)), key=lambda index: size_of(words[index]), default=0)
     option = words[longest] if words else ""
@@ -348,7 +348,7 @@ def _too_long(program: Program) -> ContractError:
     return ContractError(
         where=f"argument {option[:SHOWN]!r}",
         what=f"is the longest, and all are too long to start a program: {total} bytes of arguments "
-        f"and {variables} of variables, where the system passes {os.sysconf('SC_ARG_MAX')} in all "
+        f"and {variables} of variables, but the system passes {os.sysconf('SC_ARG_MAX')} in all "
         f"and {LONGEST_STRING} in one",
         hint="Put long hyperparameters into a file of a channel, or raise the stack limit "
         "(docker run --ulimit stack)",

@@ -19,13 +19,13 @@ CAPACITY = 8 * 2**20
 ROOM = 128 * 2**10
 """Free bytes below which nothing more is read from the program."""
 STALL_SECONDS = 1.0
-"""A log that has taken nothing for this long has stalled; lines are dropped from then on."""
+"""A log that accepts nothing for this long has stalled; lines are then dropped."""
 
 
 class Writer:
     """A bounded queue of whole lines, and the thread that empties it.
 
-    A slow log slows the program down, as a pipe would. A stalled one does not: see STALL_SECONDS.
+    A slow log slows the program down, as a pipe would. A stalled log does not: see STALL_SECONDS.
     """
 
     def __init__(self, *, capacity: int = CAPACITY, mask: Callable[[str], str] = str) -> None:
@@ -42,17 +42,17 @@ class Writer:
         self._thread.start()
 
     def say(self, text: str) -> None:
-        """A line of the supervisor's own, on stderr, without secrets."""
+        """Write a line of the supervisor's to stderr, without secrets."""
         line = " ".join(self.mask(text).splitlines())
         self.put(ERR, f"{PREFIX}{line}\n".encode("utf-8", "replace"))
 
     def say_text(self, text: str) -> None:
-        """Several lines of the supervisor's own."""
+        """Write several lines of the supervisor's."""
         for line in text.splitlines():
             self.say(line)
 
     def put(self, descriptor: int, lines: bytes) -> None:
-        """Queue whole lines; never waits. Without room they are dropped and counted."""
+        """Queue whole lines without waiting; drop and count them if there is no room."""
         with self._changed:
             if self._pending + len(lines) > self._capacity:
                 self._dropped += lines.count(b"\n")
@@ -63,7 +63,7 @@ class Writer:
             self._changed.notify_all()
 
     def wait_for_room(self, seconds: float) -> bool:
-        """False if the log is slow and still has no room; True if it has, or if it stalled."""
+        """Return False if the log is slow and still full; True if it has room or has stalled."""
         with self._changed:
             if self._is_full():
                 if monotonic() - self._progressed > STALL_SECONDS:
@@ -72,7 +72,7 @@ class Writer:
             return not self._is_full()
 
     def close(self, limit: float) -> None:
-        """Wait until all is written, the log has stalled, or `limit` seconds are over."""
+        """Wait until everything is written, the log stalls, or `limit` seconds have passed."""
         with self._changed:
             if self._dropped:
                 self._append(ERR, self._notice())
@@ -108,7 +108,7 @@ class Writer:
                     self._changed.notify_all()
 
     def _next_batch(self) -> list[tuple[int, bytes]]:
-        """All that is queued, neighbours of one stream joined; empty once closed and written."""
+        """Return what is queued, with neighbors of one stream joined; empty after the close."""
         with self._changed:
             while not self._queue and not self._is_closed:
                 self._changed.wait()
@@ -127,14 +127,14 @@ class Writer:
             try:
                 rest = rest[os.write(descriptor, rest[:16384]) :]
                 self._progressed = monotonic()
-            except BlockingIOError:  # someone made our log non-blocking
+            except BlockingIOError:  # another process made our log non-blocking
                 select.select([], [descriptor], [], STALL_SECONDS)
-            except OSError:  # the log was closed: no reason to end a job
+            except OSError:  # the log was closed, which must not end a job
                 self._gone.add(descriptor)
 
 
 LINE_LIMIT = 64 * 2**10
-"""Bytes; also the most that is read at once, so only the first line of a piece can be longer."""
+"""Bytes. No more is read at once, so only the first line of a piece can be longer."""
 CUT = " …[line cut]\n".encode()
 UPDATE_SECONDS = 1.0
 TAIL_LIMIT = 32 * 2**10
@@ -142,9 +142,9 @@ TRACEBACK = b"Traceback (most recent call last)"
 
 
 class Lines:
-    """One stream. What is fed comes back as whole lines as soon as they are whole.
+    """One stream, cut into whole lines, which are returned as soon as they are whole.
 
-    A carriage return ends an update of a progress bar; of those one a second is passed on.
+    A carriage return ends an update of a progress bar; one update per second is passed on.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -152,7 +152,7 @@ class Lines:
         self._clock = clock
         self._shown = float("-inf")
         self._held = b""
-        """The last update that was not passed on."""
+        """The last update, if it was not passed on."""
 
     def feed(self, data: bytes) -> bytes:
         first = data.find(b"\n")
@@ -166,14 +166,14 @@ class Lines:
         return self._sort_out(data)
 
     def end(self) -> bytes:
-        """What is left: an unfinished line, or an update that was held back."""
+        """Return what is left: an unfinished line, or an update that was held back."""
         rest = bytes(self._partial).rstrip(b"\r") or self._held
         self._partial.clear()
         self._held = b""
         return rest + b"\n" if rest else b""
 
     def _split(self, data: bytes) -> bytes:
-        """The usual case, with no work for each line."""
+        """Return the whole lines in the usual case, without work for each line."""
         end = data.rfind(b"\n") + 1
         whole = bytes(self._partial) + data[:end] if self._partial else data[:end]
         self._partial = bytearray(data[end:])
@@ -181,7 +181,7 @@ class Lines:
         return whole
 
     def _sort_out(self, data: bytes) -> bytes:
-        """Carriage returns and overlong lines."""
+        """Return the whole lines of data with carriage returns or overlong lines."""
         *lines, rest = (bytes(self._partial) + data).split(b"\n")
         whole = b"".join([self._line(line) for line in lines])
         updates, rest = self._updates(rest)
@@ -197,7 +197,7 @@ class Lines:
         return passed + pieces + last + b"\n"
 
     def _updates(self, text: bytes) -> tuple[bytes, bytes]:
-        """Finished updates, and the rest; a return at the end may yet prove part of CR LF."""
+        """Return finished updates, and the rest; a carriage return at the end may begin CR LF."""
         body = text.removesuffix(b"\r")
         *updates, rest = body.split(b"\r")
         return b"".join([self._update(update) for update in updates]), rest + text[len(body) :]
@@ -216,7 +216,7 @@ class Lines:
 
 
 def _cut(line: bytes) -> tuple[bytes, bytes]:
-    """An overlong line as marked pieces, and what is left of it."""
+    """Return an overlong line as marked pieces, and what is left of it."""
     pieces = []
     while len(line) > LINE_LIMIT:
         end = LINE_LIMIT
@@ -230,7 +230,7 @@ def _cut(line: bytes) -> tuple[bytes, bytes]:
 class Tail:
     """The last bytes of a stream, for the failure text.
 
-    Where the last traceback's message is longer than that, its beginning is kept as well.
+    If the message of the last traceback is longer than that, its beginning is kept as well.
     """
 
     def __init__(self, limit: int = TAIL_LIMIT) -> None:

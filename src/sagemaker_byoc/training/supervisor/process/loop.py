@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from signal import Signals
@@ -25,22 +25,23 @@ from sagemaker_byoc.training.supervisor.process.child import (
 )
 from sagemaker_byoc.training.supervisor.process.log import Writer
 
-if TYPE_CHECKING:  # a plain program needs no judge, and must not wait for these imports
+if TYPE_CHECKING:  # a plain program is not judged, and must not wait for these imports
     from sagemaker_byoc.training.supervisor.failure.first_cause import Oversight, Report
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-"""They ask for an end: passed on once, and the grace period begins."""
+"""Signals that ask for an end. They are passed on once, and the grace period begins."""
 PASSED = frozenset({signal.SIGUSR1, signal.SIGUSR2})
-"""They mean whatever the program takes them for: passed on each time."""
+"""Signals to which the program gives a meaning. They are passed on each time."""
 NEVER = float("inf")
-# After the programs' end. With the flush of the log (job_run.py) they fit into TRAIN_STOP_RESERVE.
+# For what follows the programs' end. With the flush of the log (job_run.py) it takes no longer than
+# TRAIN_STOP_RESERVE.
 LEFTOVER_SECONDS = 3.0
 KILL_SECONDS = 1.0
 DRAIN_SECONDS = 1.0
 POLL_SECONDS = 0.02
-"""How often leftovers are looked for; the end of one that is not our child sends no signal."""
+"""Interval of looking for leftovers: the end of one that is not our child sends no signal."""
 END_SECONDS = 2.0
-"""What other ranks get to end after one has failed: they wait for it, and can't do much else."""
+"""Time for the other ranks to end after one has failed: they can only wait for it."""
 
 
 class SignalQueue:
@@ -60,14 +61,14 @@ class SignalQueue:
             signal.signal(number, lambda *_: None)
 
     def take(self) -> list[Signals]:
-        """The signals that came since the last call, in their order."""
+        """Return the signals that came since the last call, in their order."""
         seen, self._seen = self._seen, []
         return seen + self._read()
 
-    def first(self, wanted: Collection[Signals]) -> Signals | None:
-        """The first signal of these that has come and was not taken; it stays to be taken."""
+    def stop(self) -> Signals | None:
+        """Return the first signal that asks for an end, and leave it to be taken."""
         self._seen += self._read()
-        return next((number for number in self._seen if number in wanted), None)
+        return next((number for number in self._seen if number in STOP), None)
 
     def _read(self) -> list[Signals]:
         try:
@@ -82,12 +83,15 @@ class Ending:
 
     outcomes: tuple[Outcome, ...]
     verdict: Report | None
-    """The cause, where ranks were judged; of this host or of another."""
+    """The cause, on this host or another, if ranks were judged."""
     stop: Signals | None
 
 
 class Supervisor:
-    """`oversight` judges the ends of ranks; without it each end is its own affair."""
+    """Runs programs until they and all their descendants have ended.
+
+    `oversight` judges the ends of ranks; without it no end affects another program.
+    """
 
     def __init__(
         self,
@@ -121,7 +125,7 @@ class Supervisor:
         return self._sent[0] if self._sent else None
 
     def wait_for(self, condition: Callable[[], bool], deadline: float) -> bool:
-        """Serve signals and messages until `condition`; False if a stop or the deadline came."""
+        """Serve signals and messages until `condition`; return False on a stop or the deadline."""
         while not condition():
             if self._sent or monotonic() >= deadline:
                 return False
@@ -130,11 +134,11 @@ class Supervisor:
         return True
 
     def run(self, programs: Sequence[Program]) -> Ending:
-        """Start `programs`; stay until they and all their descendants have ended."""
+        """Start `programs`; return when they and all their descendants have ended."""
         try:
             for program in programs:
                 self._start(program)
-            adopt_orphans()  # only now: the programs need not wait for it
+            adopt_orphans()  # only now, so that it does not delay the programs
             self._wait()
             self._end_leftovers()
         except BaseException:
@@ -156,7 +160,7 @@ class Supervisor:
             self._selector.register(stream.reader, selectors.EVENT_READ, on_output)
 
     def _wait(self) -> None:
-        """Until the programs have ended and, unless we were stopped, the link has settled."""
+        """Wait until the programs have ended and, without a stop, the link has settled."""
         self._last_output = monotonic()
         while not self._is_finished():
             deadline = NEVER if self._is_over() else self._deadline
@@ -176,7 +180,7 @@ class Supervisor:
         return settled and self._is_over()
 
     def _on_deadline(self, now: float) -> None:
-        if self._is_killed:  # stuck inside the kernel; the failure file can't wait
+        if self._is_killed:  # the child hangs in the kernel, and the failure file can't wait
             for child in self._children:
                 child.status = signal.SIGKILL if child.status is None else child.status
             return
@@ -212,7 +216,7 @@ class Supervisor:
                 child.signal(number)
 
     def _end_leftovers(self) -> None:
-        """Ask what the programs left running to end, then make it end."""
+        """Ask the processes that the programs left to end, then kill them."""
         if not self._descendants.remain():
             return
         has_grace = self._is_cut_short()
@@ -227,7 +231,7 @@ class Supervisor:
             self._reap()
 
     def _ask_leftovers(self, *, has_grace: bool) -> float:
-        """Send the signal to those that have not got it; return when they are to be killed."""
+        """Signal the leftovers that were not signaled yet; return the time to kill them."""
         if has_grace:
             self._descendants.signal_strays(signal.SIGTERM)
             return self._deadline
@@ -236,10 +240,11 @@ class Supervisor:
         return monotonic() + min(limit, self._grace)
 
     def _is_cut_short(self) -> bool:
-        """Whether the signal itself ended a program: it had no handler, as a shell has none.
+        """Return whether the signal itself ended a program, such as a shell, without a handler.
 
-        What it started, such as torchrun or python, may have one, and saves its work meanwhile.
-        By SIGINT Python ends itself, after its handlers; and a shell waits for what it started.
+        What it started, such as torchrun or python, may have a handler that still saves its work.
+        SIGINT does not count: Python ends by it after its handlers, and a shell waits for what it
+        started.
         """
         ends = {os.waitstatus_to_exitcode(child.status or 0) for child in self._children}
         return any(-number in ends for number in self._sent if number != signal.SIGINT)
@@ -248,7 +253,7 @@ class Supervisor:
         return self._link is not None and self._link.verdict is not None
 
     def _drain(self) -> None:
-        """Read what is still in the pipes, for a bounded time: another process may hold one."""
+        """Read what the pipes hold, for a limited time: another process may keep one open."""
         deadline = monotonic() + DRAIN_SECONDS
         while self._open_streams() and monotonic() < deadline:
             self._turn(deadline)
@@ -259,7 +264,7 @@ class Supervisor:
         return [s for child in self._children for s in child.streams.values() if s.is_open]
 
     def _turn(self, until: float) -> None:
-        """Serve what is ready, or wait for it until then."""
+        """Serve what is ready; if nothing is, wait for it until the time `until`."""
         timeout = None if until == NEVER else max(0.0, until - monotonic())
         for key, _ in self._selector.select(timeout):
             key.data()
@@ -300,7 +305,7 @@ class Supervisor:
             self._writer.say(f"warning: process {pid} had stopped itself (SIGSTOP); continued")
 
     def _judge(self, child: Child, now: float) -> None:
-        """Report an end that may be the cause of others."""
+        """Report the end of a rank that may be the cause of other ends."""
         if self._oversight is None or self._sent:
             return
         self._oversight.link.due = 0.0  # it may wait for the last rank's end
@@ -308,7 +313,7 @@ class Supervisor:
             return
         for stream in child.streams.values():
             while stream.is_open and stream.read(self._writer) > 0:
-                pass  # what it wrote before its end is in the pipe already
+                pass  # what the child wrote before its end is already in the pipe
         report = self._oversight.examine(self._outcome(child), now, child.is_ending)
         if report:
             self._oversight.link.report(report)
@@ -319,7 +324,7 @@ class Supervisor:
     def _stop(self, number: Signals) -> None:
         now = monotonic()
         if number in self._sent:
-            # Who presses Ctrl-C a second time does not want to wait.
+            # A second Ctrl-C: the user does not want to wait.
             if number == signal.SIGINT and self._children:
                 self._deadline = now
             return

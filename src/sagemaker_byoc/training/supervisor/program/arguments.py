@@ -32,26 +32,26 @@ from sagemaker_byoc.training.supervisor.program.options import (
     read_source,
 )
 
-# The only texts with a leading - that argparse takes for a value; -1e-3 is not among them.
+# The only texts with a leading - that argparse takes as values; -1e-3 is not one of them.
 PLAIN_NEGATIVE = r"-\d+|-\d*\.\d+"
 NEGATIVE_EXPONENT = r"-\d{1,50}(\.\d{1,50})?[eE][+-]?\d{1,2}"
 TRUE = frozenset({"true", "yes", "on", "1", "t", "y"})
 FALSE = frozenset({"false", "no", "off", "0", "f", "n"})
 HYDRA_PLAIN = re.compile(r"[\w./:+@%-]+")
-"""What a text of hydra's overrides may be without quotes."""
+"""A text that needs no quotes in an override of hydra."""
 MOST_FILES = 20
-"""That a program imports, and that are read with it."""
+"""Most files that are read of those that a program imports."""
 WORDS_OF_BOOLEANS = {"bool": ("True", ""), "int": ("1", "0")}
-"""Words for true and false by the `type` of an option; bool("False") is True."""
+"""Words for true and false for each `type` of an option; bool("False") is True."""
 NOTHING = Declared({})
 ARGPARSE = frozenset({"action", "nargs", "type", "choices"})
-"""Keywords by which a call is known that has another name: `add = parser.add_argument`."""
+"""Keywords that identify a call by another name: `add = parser.add_argument`."""
 BY_TYPE = {
     "literal_eval": Several.PYTHON,
     "eval": Several.PYTHON,
     "loads": Several.ONLY_JSON,
 }
-"""How a list is written for a `type` that reads one text."""
+"""The form of a list for each `type` that reads one text."""
 
 
 def arguments_for(hyperparameters: Hyperparameters, program: Path) -> list[str]:
@@ -87,7 +87,7 @@ def _words(option: Option, raw: str) -> Iterator[str]:
 
 
 def _truth(text: str) -> bool | None:
-    """The boolean in `text`; None if it is something else."""
+    """Return the boolean in `text`; None if it is not one."""
     word = text.strip().lower()
     return True if word in TRUE else False if word in FALSE else None
 
@@ -112,7 +112,7 @@ def _several(option: Option, values: list[Json], raw: str) -> Iterator[str]:
 
 
 def _texts(raw: str) -> Sequence[str]:
-    """The members of a JSON list, each as the text that it would have by itself."""
+    """Return the members of a JSON list, each as the text that it would have by itself."""
     return [_text(member, text) for member, text in zip(json.loads(raw), _kept(raw), strict=True)]
 
 
@@ -130,16 +130,16 @@ def _text(member: Json, text: Json) -> str:
 
 
 def _unlike_an_option(text: str) -> str:
-    """`text`, or a negative number without its exponent, which argparse takes for an option."""
+    """Return `text`; a negative number without its exponent, which argparse takes as an option."""
     if not re.fullmatch(NEGATIVE_EXPONENT, text):
         return text
-    from decimal import Decimal  # noqa: PLC0415 - few jobs need it, and each pays for its import
+    from decimal import Decimal  # noqa: PLC0415 - few jobs need it
 
     return f"{Decimal(text):f}"
 
 
 def _pair(spelling: str, text: str) -> Iterator[str]:
-    """Two words; one, joined by =, where argparse would take the second for an option."""
+    """Yield two words, or one joined by = if argparse would take the second as an option."""
     if len(text) > 1 and text.startswith("-") and not re.fullmatch(PLAIN_NEGATIVE, text):
         yield f"{spelling}={text}"
     else:
@@ -147,7 +147,7 @@ def _pair(spelling: str, text: str) -> Iterator[str]:
 
 
 def _override(key: str, raw: str) -> str:
-    """`name=value` for hydra. A text with JSON's quotes stays a text: "1.10" may be a version."""
+    """Return `name=value` for hydra. A text in JSON's quotes stays one: "1.10" may be a version."""
     value = decode(raw)
     is_whole = not isinstance(value, str | dict | list)
     if is_whole or (value == raw and HYDRA_PLAIN.fullmatch(raw)):
@@ -156,7 +156,7 @@ def _override(key: str, raw: str) -> str:
 
 
 def _hydra(value: Json) -> str:
-    """A value in hydra's grammar: JSON, but for the quotes and the keys of objects."""
+    """Return a value in hydra's grammar: JSON with other quotes, and keys without any."""
     match value:
         case str():
             quoted = value.replace("\\", "\\\\").replace("'", "\\'")
@@ -171,11 +171,11 @@ def _hydra(value: Json) -> str:
 def declared_options(path: Path, keys: Collection[str]) -> Declared:
     """Return what the source in `path` declares; nothing if it can't be parsed.
 
-    The files that it imports are read only if it does not declare all of `keys` itself.
+    Read the files that it imports only if it does not declare all of `keys` itself.
     """
     own = read_source(path) if keys else None
     if own is None:
-        return NOTHING  # Python itself will say what is wrong when it runs the file
+        return NOTHING  # Python reports what is wrong when it runs the file
     declared = Declared(_options([own]), takes_overrides=_is_hydra(own))
     if declared.takes_overrides or all(map(declared.has, keys)):
         return declared
@@ -191,7 +191,7 @@ def _options(files: Sequence[Nodes]) -> dict[str, Option]:
         *field_options(files),
         *(named for call in calls for named in _named(call)),
     ):
-        # A name that several options store into stands for the one that switches it off.
+        # A destination of several options stands for the one that switches it off.
         if key.startswith("-") or option.is_inverse:
             options[key] = option
         options.setdefault(key, option)
@@ -199,14 +199,18 @@ def _options(files: Sequence[Nodes]) -> dict[str, Option]:
 
 
 def _imported_files(nodes: Nodes, folder: Path) -> Iterator[Path]:
-    """Yield the files beside the program, or beside its package, that it imports."""
-    names: dict[str, None] = {}
+    """Yield the files that the program imports from its folder or the folder above."""
+    names: list[str] = []
     for node in nodes:
         if isinstance(node, ast.Import):
-            names |= dict.fromkeys(alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level <= 1:
-            names |= dict.fromkeys([node.module] if node.module else [a.name for a in node.names])
-    stems = (root.joinpath(*name.split(".")) for name in names for root in (folder, folder.parent))
+            names += [node.module] if node.module else [alias.name for alias in node.names]
+    stems = (
+        root.joinpath(*name.split("."))
+        for name in dict.fromkeys(names)
+        for root in (folder, folder.parent)
+    )
     files = (stem.with_name(f"{stem.name}.py") for stem in stems)
     return islice(filter(os.path.isfile, files), MOST_FILES)
 
@@ -251,10 +255,14 @@ def _of_argparse(spelling: str, keywords: Mapping[str, ast.expr]) -> Iterator[Na
     if option is None and _offers(keywords.get("choices"), "true", "false"):
         option = Option.with_words(spelling, "true", "false")
     if option is None:
-        option = _with_value(spelling, kind, _how_several(action, kind, keywords))
+        several = _how_several(action, kind, keywords)
+        if kind in WORDS_OF_BOOLEANS and several is Several.JSON:
+            option = Option.with_words(spelling, *WORDS_OF_BOOLEANS[kind])
+        else:
+            option = Option.with_value(spelling, several)
     destination = last_name(keywords.get("dest"))
     if option.is_inverse and destination not in {None, spelling.lstrip("-").replace("-", "_")}:
-        # `--no-shuffle` that stores into `shuffle` is asked for by either name.
+        # `--no-shuffle` that stores into `shuffle` can be given under either name.
         yield spelling, Option.flag(spelling)
     else:
         yield spelling, option
@@ -262,12 +270,6 @@ def _of_argparse(spelling: str, keywords: Mapping[str, ast.expr]) -> Iterator[Na
         yield destination, option
     if action == "BooleanOptionalAction" and spelling.startswith("--"):
         yield f"--no-{spelling[2:]}", Option.flag(f"--no-{spelling[2:]}", spelling)
-
-
-def _with_value(spelling: str, kind: str | None, several: Several) -> Option:
-    if kind in WORDS_OF_BOOLEANS and several is Several.JSON:
-        return Option.with_words(spelling, *WORDS_OF_BOOLEANS[kind])
-    return Option.with_value(spelling, several)
 
 
 def _by_action(action: str | None, spelling: str) -> Option | None:
@@ -300,16 +302,15 @@ def _offers(choices: ast.expr | None, *words: str) -> bool:
 
 
 def _of_click(declared: str, keywords: Mapping[str, ast.expr]) -> Iterator[Named]:
-    """`--name`, or `--name/--no-name`."""
+    """Yield the options of a declaration of click: `--name`, or `--name/--no-name`."""
     on, _, off = (part.strip() for part in declared.partition("/"))
     if is_true(keywords.get("count")):
         option = Option.count(on)
     elif off or is_true(keywords.get("is_flag")) or "flag_value" in keywords:
         option = Option.flag(on, off or None)
-    elif is_true(keywords.get("multiple")):
-        option = Option.with_value(on, _how_several("append", None, keywords))
     else:
-        option = Option.with_value(on, _how_several(None, None, keywords))
+        action = "append" if is_true(keywords.get("multiple")) else None
+        option = Option.with_value(on, _how_several(action, None, keywords))
     yield on, option
     if off:
         yield off, Option.flag(off, on)
@@ -317,10 +318,9 @@ def _of_click(declared: str, keywords: Mapping[str, ast.expr]) -> Iterator[Named
 
 def _of_absl(kind: str, spelling: str) -> Option:
     if kind in {"bool", "boolean"}:
-        # A word of its own would be a positional argument, and the flag be true.
+        # A separate word would be a positional argument, and the flag would be true.
         return Option(spelling, (f"{spelling}=true",), (f"{spelling}=false",), is_boolean=True)
     if kind == "list":
         return Option.with_value(spelling, Several.COMMAS)
-    return Option.with_value(
-        spelling, Several.REPEATED if kind.startswith("multi_") else Several.JSON
-    )
+    several = Several.REPEATED if kind.startswith("multi_") else Several.JSON
+    return Option.with_value(spelling, several)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.lifecycle import first_names
 from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.contract.variables import PROGRAM, PROGRAM_DIR
 from sagemaker_byoc.training.supervisor.program.options import parse
@@ -21,7 +22,7 @@ from sagemaker_byoc.training.supervisor.program.options import parse
 PROGRAM_KEY = "sagemaker_program"
 USUAL_NAMES = ("train.py", "train.sh", "__main__.py")
 NO_PROGRAMS = frozenset({"__init__.py", "setup.py", "conftest.py", "inference.py"})
-"""Python files that a folder has beside its program."""
+"""Python files that are in a folder beside its program."""
 PYTHON = frozenset({".py", ".pyc", ".pyz"})
 SHELL = frozenset({".sh", ".bash"})
 MODULE = "-m "
@@ -30,7 +31,17 @@ BASH = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash")
 RELATIVE_IMPORT = re.compile(rb"\bfrom\s*\.")
 SHOWN = 20
 SEARCHED = 2000
-"""Entries of the source folder that are looked through for what a wrong name may mean."""
+"""Entries of the source folder that are searched for what a wrong name may mean."""
+SHEBANG = b"#!"
+HEAD = 4096
+MOST = 1024 * 1024
+"""Bytes of a script that are searched for carriage returns."""
+MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+"""Byte order marks of UTF-8 and UTF-16."""
+HEREDOC = re.compile(rb"(?<!<)<<-?[ \t]*['\"\\]?([A-Za-z_]\w*)")
+"""The beginning of a here-document, and the word that is its last line."""
+BINARY = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+"""ELF, and Mach-O for a job without a container on macOS."""
 
 
 def find_entry(job: Job, environ: Mapping[str, str], folder: Path) -> str:
@@ -54,9 +65,9 @@ def find_entry(job: Job, environ: Mapping[str, str], folder: Path) -> str:
 
 
 def command(folder: Path, entry: str) -> tuple[str, ...]:
-    """Return what is executed for `entry`, without its arguments; no shell ever sees those.
+    """Return the command for `entry`, without its arguments; no shell ever sees those.
 
-    Raises ContractError for a file that can't be a program.
+    Raise ContractError for a file that can't be a program.
     """
     if entry.startswith(MODULE):
         return (sys.executable, "-m", entry.removeprefix(MODULE))
@@ -65,7 +76,7 @@ def command(folder: Path, entry: str) -> tuple[str, ...]:
     if suffix in PYTHON:
         return (sys.executable, str(path))
     if suffix in SHELL:
-        check_shell(path)
+        _check_shell(path)
         return (next(filter(os.path.exists, BASH), "/bin/sh"), str(path))
     if suffix == ".ipynb":
         raise ContractError(
@@ -73,14 +84,14 @@ def command(folder: Path, entry: str) -> tuple[str, ...]:
             what="is a notebook, which no command runs",
             hint=f"Convert it before it is sent: jupyter nbconvert --to script {entry}",
         )
-    interpreter = interpreter_of(path)
+    interpreter = _interpreter_of(path)
     if not interpreter:
-        make_executable(path)
+        _make_executable(path)
     return (*interpreter, str(path))
 
 
 def source_file(folder: Path, entry: str) -> Path:
-    """Return the file that declares the program's options, as far as a name tells."""
+    """Return the file that declares the program's options, judged by its name."""
     if not entry.startswith(MODULE):
         return folder / entry
     name = entry.removeprefix(MODULE)
@@ -102,7 +113,7 @@ def _module_file(folder: Path, name: str) -> Path | None:
 
 
 def _module(name: str, folder: Path) -> str | None:
-    """Return `name` as a module to run: what is said to be one, or is one in the folder."""
+    """Return `name` as a module to run, if it is given as one or is one in the folder."""
     if name.startswith(MODULE):
         dotted = name.removeprefix(MODULE).strip()
         return f"{MODULE}{dotted}" if DOTTED.fullmatch(dotted) else None
@@ -138,7 +149,7 @@ def _named(name: str, folder: Path) -> str:
 
 
 def _as_module(folder: Path, path: Path) -> str | None:
-    """Return a file of a package as a module if it imports its siblings by a dot."""
+    """Return a file of a package as a module, if it imports its siblings with a leading dot."""
     root = next((r for r in reversed(import_folders(folder)) if r in (folder / path).parents), None)
     if root is None or path.suffix != ".py" or not _imports_its_own_package(folder / path):
         return None
@@ -162,7 +173,7 @@ def _problem(folder: Path, path: Path) -> str:
 
 
 def _meant(folder: Path, path: Path) -> str:
-    """Return the question whether a file of that name elsewhere was meant, or nothing."""
+    """Return the question whether a file of that name elsewhere was meant, or ""."""
     for number, found in enumerate(folder.rglob("*")):
         if number == SEARCHED:
             break
@@ -172,10 +183,9 @@ def _meant(folder: Path, path: Path) -> str:
 
 
 def _programs(folder: Path) -> list[str]:
-    """Return what could be the program: Python files, and packages with a __main__.py as modules.
+    """Return what could be the program: Python files, else packages with a __main__.py as modules.
 
-    Tests are not, and neither are hidden files: a tar made on macOS has `._train.py` beside
-    `train.py`.
+    Tests and hidden files are left out: a tar made on macOS has `._train.py` beside `train.py`.
     """
     scripts = [
         path.name
@@ -196,33 +206,19 @@ def _packages(folder: Path) -> Iterator[str]:
 def _several(programs: list[str]) -> str:
     if not programs:
         return "no .py file that could be the program"
-    more = f" and {len(programs) - SHOWN} more" if len(programs) > SHOWN else ""
-    return f"{len(programs)} to choose from ({', '.join(programs[:SHOWN])}{more})"
+    return f"{len(programs)} to choose from ({first_names(programs, SHOWN)})"
 
 
 def _listing(folder: Path) -> str:
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) or "nothing") + more
+    return first_names(names, SHOWN) or "nothing"
 
 
-SHEBANG = b"#!"
-HEAD = 4096
-MOST = 1024 * 1024
-"""Bytes of a script that are looked through for carriage returns."""
-MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
-"""Byte order marks of UTF-8 and UTF-16."""
-HEREDOC = re.compile(rb"(?<!<)<<-?[ \t]*['\"\\]?([A-Za-z_]\w*)")
-"""What begins a here-document, and its last line."""
-BINARY = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
-"""ELF and, for a job without a container on macOS, Mach-O."""
+def _check_shell(path: Path) -> None:
+    """Raise ContractError for a shell script with the line ends or the byte order mark of Windows.
 
-
-def check_shell(path: Path) -> None:
-    """Raise ContractError for a shell script with the line ends or the marks of Windows.
-
-    bash would take the carriage return for a part of each last word, report commands that do not
-    exist, and may still end with 0.
+    bash would take the carriage return as part of each last word, report commands that do not
+    exist, and might still end with 0.
     """
     text = _read(path, MOST)
     _check_mark(path, text)
@@ -241,15 +237,15 @@ def _commands(text: bytes) -> Iterator[bytes]:
             ends = ends[1:] if line.lstrip(b"\t") == ends[0] else ends
             continue
         yield line
-        # a << b is also a shift of bits: no line ends it.
+        # a << b may also be a shift of bits; then no line ends it.
         ends = [end for end in HEREDOC.findall(line) if last.get(end, 0) > number]
 
 
-def interpreter_of(path: Path) -> tuple[str, ...]:
+def _interpreter_of(path: Path) -> tuple[str, ...]:
     """Return the interpreter that the first line names (#!), and its argument; none for a binary.
 
-    Started by its interpreter, a script needs no x bit, and runs on a file system that is mounted
-    noexec. Raise ContractError if it can't be a program.
+    A script that its interpreter starts needs no x bit, and runs on a file system that is mounted
+    noexec. Raise ContractError for a file that can't be a program.
     """
     text = _read(path, HEAD)
     _check_mark(path, text)
@@ -275,7 +271,7 @@ def interpreter_of(path: Path) -> tuple[str, ...]:
     return tuple(words)
 
 
-def make_executable(path: Path) -> None:
+def _make_executable(path: Path) -> None:
     """Set the x bit that archives and S3 lose, as sagemaker-training does."""
     if os.access(path, os.X_OK):
         return

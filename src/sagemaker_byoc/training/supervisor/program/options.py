@@ -1,7 +1,7 @@
-"""The options that a user's program declares: what is known of each, and how one is found.
+"""The options that a user's program declares, as data, and the lookup of one.
 
-Also those declared as fields of dataclasses or as parameters of functions, read from annotations
-and defaults for transformers' HfArgumentParser, simple-parsing, tyro and typer.
+Also those that are fields of dataclasses or parameters of functions: they are read from annotations
+and defaults, for transformers' HfArgumentParser, simple-parsing, tyro and typer.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Several(Enum):
     JSON = auto()
     """One JSON text."""
     ONLY_JSON = auto()
-    """Likewise, and every other value too: `type=json.loads`."""
+    """The same, and for every other value too: `type=json.loads`."""
     PYTHON = auto()
-    """One literal of Python's: `type=ast.literal_eval`."""
+    """One Python literal: `type=ast.literal_eval`."""
     WORDS = auto()
     """--name a b"""
     REPEATED = auto()
@@ -38,17 +38,17 @@ class Several(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option; `true` and `false` are the words that stand for a boolean."""
+    """An option. `true` and `false` are the words for a boolean."""
 
     spelling: str
     true: tuple[str, ...]
     false: tuple[str, ...]
     is_boolean: bool = False
-    """A text such as "False" stands for a boolean too."""
+    """A text such as "False" is a boolean too."""
     is_flag: bool = False
-    """Takes no value."""
+    """It takes no value."""
     is_count: bool = False
-    """A number says how often it is repeated."""
+    """Its value is the number of times that it is given."""
     several: Several = Several.JSON
 
     @classmethod
@@ -57,28 +57,28 @@ class Option:
 
     @classmethod
     def with_words(cls, spelling: str, true: str, false: str) -> Option:
-        """One whose value is `true` or `false`, and no other word for a boolean."""
+        """Return an option whose words for a boolean are `true` and `false`."""
         return cls(spelling, (spelling, true), (spelling, false), is_boolean=True)
 
     @classmethod
     def flag(cls, spelling: str, negated: str | None = None) -> Option:
-        """One that is given or not; `negated` is its counterpart, if there is one."""
+        """Return an option without a value; `negated` is its counterpart, if it has one."""
         false = (negated,) if negated else ()
         return cls(spelling, (spelling,), false, is_boolean=True, is_flag=True)
 
     @classmethod
     def count(cls, spelling: str) -> Option:
-        """One whose value is how often it is given."""
+        """Return an option whose value is the number of times that it is given."""
         return cls(spelling, (spelling,), (), is_boolean=True, is_flag=True, is_count=True)
 
     @classmethod
     def inverse_flag(cls, spelling: str) -> Option:
-        """One that is given to switch off what its key names."""
+        """Return an option that switches off what its key names."""
         return cls(spelling, (), (spelling,), is_boolean=True, is_flag=True)
 
     @property
     def is_switch(self) -> bool:
-        """Whether it can only be switched on."""
+        """Whether the option can only switch on."""
         return self.is_flag and not self.is_count and bool(self.true) and not self.false
 
     @property
@@ -86,12 +86,15 @@ class Option:
         return self.is_flag and not self.true
 
 
+LISTS = frozenset({"list", "List", "Sequence", "Iterable", "set", "Set"})
+TUPLES = frozenset({"tuple", "Tuple"})
+DICTS = frozenset({"dict", "Dict", "Mapping"})
 MOST_BYTES = 1024 * 1024
 """A larger source is not read."""
 Nodes: TypeAlias = Sequence[ast.AST]
 """All nodes of one file, the outer ones first."""
 Named: TypeAlias = tuple[str, Option]
-"""What it is looked up by: a spelling, or a destination."""
+"""An option and the key that finds it: a spelling, or a destination."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +102,12 @@ class Declared:
     """What a program declares."""
 
     options: Mapping[str, Option]
-    """Options by every spelling, and by the name of the destination, which has no dashes."""
+    """Options by every spelling, and by the destination, which has no dashes."""
     takes_overrides: bool = False
-    """`name=value`, as hydra reads them."""
+    """The program reads `name=value`, as hydra does."""
 
     def find(self, key: str) -> Option:
-        """Return the option for `key`, spelled with - or _; an undeclared one as it is written."""
+        """Return the option for `key`, spelled with - or _; an undeclared one as written."""
         undeclared = Option.with_value(f"--{key}" if len(key) > 1 else f"-{key}")
         return next(self._found(key), undeclared)
 
@@ -122,12 +125,6 @@ class Declared:
                 yield found
 
 
-def read_source(path: Path) -> Nodes | None:
-    """Return the nodes of a Python file; None if it can't be parsed."""
-    tree = parse(path)
-    return None if tree is None else _nodes_of(tree)
-
-
 def parse(path: Path, wanted: re.Pattern[bytes] | None = None) -> ast.Module | None:
     """Return the tree of a Python file, if `wanted` is in its text; None if it can't be parsed."""
     try:
@@ -139,8 +136,14 @@ def parse(path: Path, wanted: re.Pattern[bytes] | None = None) -> ast.Module | N
         return None
 
 
-def _nodes_of(tree: ast.Module) -> Nodes:
-    """All nodes of a file but Load, Store and Del: half of what ast.walk has, in half its time."""
+def read_source(path: Path) -> Nodes | None:
+    """Return the nodes of a Python file but Load, Store and Del; None if it can't be parsed.
+
+    They are half of what ast.walk returns, in half the time.
+    """
+    tree = parse(path)
+    if tree is None:
+        return None
     nodes: list[ast.AST] = [tree]
     for node in nodes:  # which grows
         for value in vars(node).values():
@@ -152,23 +155,18 @@ def _nodes_of(tree: ast.Module) -> Nodes:
 
 
 def is_true(node: ast.expr | None) -> bool:
-    """Whether it is the constant True."""
+    """Return whether `node` is the constant True."""
     return isinstance(node, ast.Constant) and node.value is True
 
 
 def last_name(node: ast.expr | None) -> str | None:
-    """The text of a string, or the last part of a dotted name."""
+    """Return the text of a string, or the last part of a dotted name."""
     match node:
         case ast.Constant(value=str(text)):
             return text
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
     return None
-
-
-LISTS = frozenset({"list", "List", "Sequence", "Iterable", "set", "Set"})
-TUPLES = frozenset({"tuple", "Tuple"})
-DICTS = frozenset({"dict", "Dict", "Mapping"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +179,7 @@ class Field:
 
     @property
     def kind(self) -> str | None:
-        """The last part of its type's name, without Annotated, Optional and None."""
+        """The last part of the type's name, without Annotated, Optional and None."""
         return last_name(_bare(self.annotation))
 
     @property
@@ -190,10 +188,10 @@ class Field:
 
 
 def field_options(files: Sequence[Nodes]) -> Iterator[Named]:
-    """Yield the options of the dataclasses and functions that one of the four libraries reads, or
-    that the program adds to argparse by their types.
+    """Yield the options of dataclasses and functions.
 
-    The last file is the program's own: it uses the library.
+    One of the four libraries reads them, or the program adds them to argparse by their types. The
+    last file is the program, which uses the library.
     """
     used = set(_used(files[-1]))
     if "tyro" in used:
@@ -214,7 +212,7 @@ def field_options(files: Sequence[Nodes]) -> Iterator[Named]:
 def _of_commands(files: Sequence[Nodes]) -> Iterator[Named]:
     given = set(_arguments_of(files, "run"))
     for function in _functions(files):
-        if _is_command(function) or function.name in given:
+        if _is_decorated(function, "command", "callback") or function.name in given:
             for field in _parameters(function):
                 yield from _of_typer(field)
 
@@ -231,7 +229,7 @@ def _of_hugging_face(field: Field) -> Iterator[Named]:
 
 
 def _takes_types_of_fields(node: ast.AST) -> bool:
-    """Return whether it is `add_argument(f"--{field.name}", type=field.type)`."""
+    """Return whether `node` is like `add_argument(f"--{field.name}", type=field.type)`."""
     return (
         isinstance(node, ast.Call)
         and last_name(node.func) == "add_argument"
@@ -257,7 +255,7 @@ def _of_tyro(field: Field) -> Iterator[Named]:
 
 
 def _of_typer(field: Field) -> Iterator[Named]:
-    """A parameter without a default is a positional argument, unless it says Option."""
+    """Yield the options of a parameter; without a default and Option it is positional."""
     call = _declaration(field)
     if last_name(call.func) == "Argument" if call else field.default is None:
         return
@@ -279,7 +277,7 @@ def _of_typer(field: Field) -> Iterator[Named]:
 
 
 def _declaration(field: Field) -> ast.Call | None:
-    """The call of typer.Option or typer.Argument, as the default or inside of Annotated."""
+    """Return the call of typer.Option or typer.Argument, as the default or in Annotated."""
     candidates = [field.default]
     if isinstance(field.annotation, ast.Subscript):
         inner = field.annotation.slice
@@ -296,10 +294,7 @@ def _nodes(files: Sequence[Nodes]) -> Iterator[ast.AST]:
 
 def _dataclass_fields(files: Sequence[Nodes]) -> Iterator[Field]:
     for node in _nodes(files):
-        if isinstance(node, ast.ClassDef) and any(
-            last_name(d.func if isinstance(d, ast.Call) else d) == "dataclass"
-            for d in node.decorator_list
-        ):
+        if isinstance(node, ast.ClassDef) and _is_decorated(node, "dataclass"):
             for line in node.body:
                 if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
                     yield Field(line.target.id, line.annotation, line.value)
@@ -320,15 +315,13 @@ def _functions(files: Sequence[Nodes]) -> Iterator[ast.FunctionDef]:
     return (node for node in _nodes(files) if isinstance(node, ast.FunctionDef))
 
 
-def _is_command(function: ast.FunctionDef) -> bool:
-    return any(
-        last_name(d.func if isinstance(d, ast.Call) else d) in {"command", "callback"}
-        for d in function.decorator_list
-    )
+def _is_decorated(node: ast.ClassDef | ast.FunctionDef, *names: str) -> bool:
+    decorators = (d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)
+    return any(last_name(decorator) in names for decorator in decorators)
 
 
 def _arguments_of(files: Sequence[Nodes], called: str) -> Iterator[str]:
-    """Yield the names that are given to calls of `called`, as in tyro.cli(main)."""
+    """Yield the names of the arguments of calls of `called`, such as main in tyro.cli(main)."""
     for node in _nodes(files):
         if isinstance(node, ast.Call) and last_name(node.func) == called:
             yield from (name for name in map(last_name, node.args) if name)
@@ -347,7 +340,7 @@ def _used(nodes: Nodes) -> Iterator[str]:
 
 
 def _bare(node: ast.expr | None) -> ast.expr | None:
-    """Return a type without its quotes, Annotated, Optional, None and members."""
+    """Return a type without quotes, Annotated, Optional, None and the types of its members."""
     match node:
         case ast.Constant(value=str(text)):
             return _bare(_parsed(text))
@@ -369,6 +362,6 @@ def _parsed(text: str) -> ast.expr | None:
 
 
 def _alone(members: list[ast.expr]) -> ast.expr | None:
-    """Return the only one of them that is not None; None if there are several."""
+    """Return the only member that is not None; None if there are several."""
     types = [m for m in members if not (isinstance(m, ast.Constant) and m.value is None)]
     return _bare(types[0]) if len(types) == 1 else None

@@ -1,7 +1,7 @@
-"""The program's requirements.txt, installed only when it is asked for, and never another torch.
+"""The program's requirements.txt, installed only if the job asks for it, and never another torch.
 
-It costs minutes on every host, fails without a network, and what it installs today it may not
-install tomorrow: the image is the better place. Imported only by jobs that ask.
+The installation takes minutes on every host, needs a network, and may install other versions
+tomorrow: the image is the better place. Only the jobs that ask for it import this module.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ from sagemaker_byoc.training.supervisor.process.child import Outcome, Program
 
 WHEELS_CHANNEL = "wheels"
 _HOLDS = "this image holds"
+"""Words of contract.requirements for a conflict, which says itself what helps."""
+QUIET = {
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_PROGRESS_BAR": "off",
+    "PIP_ROOT_USER_ACTION": "ignore",
+}
 
 
 def install_program(
     job: Job, folder: Path, environment: Mapping[str, str], *, replace: str = ""
 ) -> Program:
-    """pip, as a program of the supervisor's: its output is in the log, and SIGTERM reaches it."""
+    """Return pip as a program of the supervisor: its output is in the log, SIGTERM reaches it."""
     wanted = _wanted(folder)
     if not wanted:
         raise ContractError(
@@ -44,9 +51,7 @@ def install_program(
         )
     command = (sys.executable, "-I", "-m", "sagemaker_byoc.contract.requirements")
     options = (*(("--replace", replace) if replace else ()), *_wheel_options(job), *wanted)
-    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_PROGRESS_BAR": "off"}
-    quiet["PIP_ROOT_USER_ACTION"] = "ignore"
-    return Program((*command, *options), folder, {**quiet, **environment}, label="[pip] ")
+    return Program((*command, *options), folder, {**QUIET, **environment}, label="[pip] ")
 
 
 def failure(outcome: Outcome) -> str:
@@ -54,18 +59,14 @@ def failure(outcome: Outcome) -> str:
     said = f"{outcome.out}\n{outcome.err}"
     causes = re.findall(rf"^{MARK}(.+)", outcome.err, re.MULTILINE)
     cause = causes[-1] if causes else "pip was ended"
-    help_ = "" if _HOLDS in cause else hint_for_text(said)
-    lines = [
-        f"the requirements can't be installed: {cause}",
-        f"[pip exit {outcome.returncode}]",
-        *([help_] if help_ else []),
-        (
-            f"hint: install them when the image is built, or give wheels as a channel named "
-            f"{WHEELS_CHANNEL!r} (under network isolation nothing else can be reached)"
-        ),
-    ]
-    room = FAILURE_REASON.value - len("\n".join(lines[1:]).encode()) - 1
-    return "\n".join([squeeze(lines[0], room), *lines[1:]])
+    hint = None if _HOLDS in cause else hint_for_text(said)
+    lasting = (
+        "hint: install them when the image is built, or give wheels as a channel named "
+        f"{WHEELS_CHANNEL!r} (under network isolation nothing else can be reached)"
+    )
+    rest = "\n".join(filter(None, (f"[pip exit {outcome.returncode}]", hint, lasting)))
+    room = FAILURE_REASON.value - len(rest.encode()) - 1
+    return squeeze(f"the requirements can't be installed: {cause}", room) + f"\n{rest}"
 
 
 def _wanted(folder: Path) -> list[str]:
@@ -74,7 +75,7 @@ def _wanted(folder: Path) -> list[str]:
 
 
 def _is_package(folder: Path) -> bool:
-    """Many a pyproject.toml only configures a formatter."""
+    """Return whether pip can install the folder: many a pyproject.toml only configures tools."""
     if (folder / "setup.py").is_file():
         return True
     try:
@@ -85,6 +86,6 @@ def _is_package(folder: Path) -> bool:
 
 
 def _wheel_options(job: Job) -> list[str]:
-    """From the channel's folder and nowhere else, where there is such a channel."""
+    """Return options to install from the channel with wheels alone, if there is that channel."""
     folder = job.tree.channel(WHEELS_CHANNEL)
     return ["--no-index", "--find-links", str(folder)] if folder.is_dir() else []

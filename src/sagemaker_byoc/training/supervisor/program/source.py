@@ -1,8 +1,8 @@
-"""The folder with the user's code: what was sent with the job wins over what is in the image.
+"""The folder with the user's code: code sent with the job wins over code in the image.
 
-The only file that names sagemaker-training and botocore. They are imported if a job's code is in
-S3, which costs a third of a second. The image has sagemaker-training; a Python that runs a job of
-the local region without an image has botocore.
+The only module that imports sagemaker-training and botocore, and only if a job's code is in S3: it
+takes a third of a second. The image has sagemaker-training; a Python that runs a job of the local
+region without an image has botocore.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ARCHIVES = (".tar.gz", ".tgz")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The folder that was taken, where it came from, and what else was there."""
+    """The folder that is used, its origin, and what else was found."""
 
     folder: Path
     origin: str
@@ -38,12 +38,12 @@ class Candidate:
     origin: str
     path: str
     folder: Callable[[], Path]
-    """Makes the folder ready. Called only for the candidate that is taken: it may download."""
+    """Prepares the folder. Called only for the candidate that is used: it may download."""
     is_usable: bool
 
 
 def find_source(job: Job, environ: Mapping[str, str]) -> Source:
-    """The first candidate that holds anything."""
+    """Return the first candidate that holds code; raise ContractError if none does."""
     candidates = list(_candidates(job, environ))
     usable = [candidate for candidate in candidates if candidate.is_usable]
     if not usable:
@@ -64,14 +64,14 @@ def find_source(job: Job, environ: Mapping[str, str]) -> Source:
 
 
 def _state(candidate: Candidate) -> str:
-    """What keeps a folder from being looked into, if there is anything."""
+    """Return what keeps a folder from being read, or ""."""
     path = Path(candidate.path)
     is_closed = path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
     return ", which the container's user can't read" if is_closed else ""
 
 
 def _candidates(job: Job, environ: Mapping[str, str]) -> Iterator[Candidate]:
-    """In order of precedence."""
+    """Yield the candidates in order of precedence."""
     submitted = job.hyperparameters.text("sagemaker_submit_directory")
     if submitted:
         yield _submitted("sagemaker_submit_directory", submitted)
@@ -86,14 +86,14 @@ def _candidates(job: Job, environ: Mapping[str, str]) -> Iterator[Candidate]:
 
 
 def _submitted(origin: str, place: str) -> Candidate:
-    """An explicit place is always taken: where it is wrong, that is an error and no fallback."""
+    """Return the candidate for an explicit place, which is always used: a wrong one is an error."""
     return Candidate(origin, place, partial(_make_ready, origin, place), is_usable=True)
 
 
 def _make_ready(origin: str, place: str) -> Path:
     if place.startswith("s3://"):
         folder = _fresh_folder()
-        fetch(place, folder)
+        _fetch(place, folder)
         return folder
     path = Path(place.removeprefix("file://"))
     if path.name.endswith(ARCHIVES) and path.is_file():
@@ -104,7 +104,7 @@ def _make_ready(origin: str, place: str) -> Path:
         raise ContractError(
             where=f"{origin} {place}",
             what="is neither a folder with code nor a .tar.gz file in this container",
-            hint="Name a folder or an archive that lies in the container, or an s3:// address",
+            hint="Name a folder or an archive in the container, or an s3:// address",
         )
     return path
 
@@ -123,7 +123,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _fresh_folder() -> Path:
-    import tempfile  # noqa: PLC0415 - few jobs need it, and each pays for its import
+    import tempfile  # noqa: PLC0415 - few jobs need it
 
     return Path(tempfile.mkdtemp(prefix="byoc-code-"))
 
@@ -136,10 +136,10 @@ def _holds_code(folder: Path) -> bool:
     return any(name not in NO_CODE and not name.startswith(".") for name in names)
 
 
-def fetch(uri: str, folder: Path) -> None:
+def _fetch(uri: str, folder: Path) -> None:
     """Download the .tar.gz at `uri` (s3://…) and unpack it into the empty `folder`."""
     try:
-        from sagemaker_training import files  # noqa: PLC0415 - it imports boto3: only when needed
+        from sagemaker_training import files  # noqa: PLC0415 - it imports boto3
     except ImportError:
         files = None
     try:
@@ -155,7 +155,7 @@ def fetch(uri: str, folder: Path) -> None:
             hint="Install one of them where the program runs, or give the code as a channel "
             "named 'code'",
         ) from error
-    except Exception as error:  # boto3's and tarfile's errors, and this room may not import boto3
+    except Exception as error:  # boto3's and tarfile's errors; this package can't import boto3
         raise ContractError(
             where=f"sagemaker_submit_directory {uri}",
             what=f"could not be fetched ({type(error).__name__}: {error})",

@@ -1,4 +1,4 @@
-"""One connection between the supervisors of two hosts, which never waits.
+"""A connection between the supervisors of two hosts, which never waits.
 
 A message is one JSON object per line, of known shape; anything else is refused. Nothing that is
 received is ever executed or used as a path.
@@ -16,7 +16,7 @@ from typing import TypeAlias
 from sagemaker_byoc.contract.files import Json
 
 LIMIT = 16 * 2**10
-"""Bytes of one line. The longest is a failure text of 1 KiB, every byte of it escaped."""
+"""Most bytes of a line. The longest has a failure text of 1 KiB with every byte escaped."""
 
 Message: TypeAlias = dict[str, Json]
 
@@ -46,7 +46,7 @@ SHAPES: Mapping[str, Mapping[str, tuple[type, ...]]] = {
 
 
 class NotAMessageError(Exception):
-    """Something on the control port that no supervisor of this job would say."""
+    """Received data that no supervisor of this job would send."""
 
 
 def encode(kind: str, **fields: Json) -> bytes:
@@ -54,7 +54,7 @@ def encode(kind: str, **fields: Json) -> bytes:
 
 
 def decode(line: bytes) -> Message:
-    """The message in a line; raises NotAMessageError for any other shape."""
+    """Return the message in a line; raise NotAMessageError if it is not one."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -95,11 +95,11 @@ def counts(message: Message, name: str) -> list[int]:
 
 
 BACKLOG_LIMIT = 64 * LIMIT
-"""Unsent bytes; a peer that takes nothing is lost long before."""
+"""Most unsent bytes; a peer that receives nothing is lost long before."""
 
 
 class Wire:
-    """`on_message` gets each message, `on_lost` the reason when the connection is gone."""
+    """A connection. `on_message` gets each message, `on_lost` the reason for its loss."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class Wire:
         except BlockingIOError:
             pass
         except OSError:
-            self._unsent.clear()  # reading says why, and what came before that
+            self._unsent.clear()  # the next read gets the reason, and what came before it
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
         self._selector.modify(self._socket, events, self._serve)
 

@@ -30,17 +30,17 @@ from sagemaker_byoc.training.supervisor.ranks.connection import Message, Wire
 
 BEAT_SECONDS = 1.0
 MOST_UNIDENTIFIED = 64
-"""Connections that have not sent their host's name."""
+"""Most connections that have not sent their host's name."""
 MOST_PROCESSES = 4096
 LOST_CODE = 1
 VERDICT_SECONDS = ECHO_SECONDS + COLLECT_SECONDS + 1.0
-"""Seconds that the first host has to judge; after them this host decides by what it knows."""
+"""Seconds that the first host has to judge; then this host decides by what it knows."""
 CONNECT_SECONDS = 1.0
 RETRY_SECONDS = 0.2
 
 
 class Peer:
-    """Another host that has joined."""
+    """Another host that has joined the job."""
 
     def __init__(self, wire: Wire, processes: int) -> None:
         self.wire = wire
@@ -53,7 +53,7 @@ class Peer:
 
 
 class Hub(Link):
-    """`hosts`: all of the distribution, this one first."""
+    """The first host's end. `hosts` are all of the distribution, this one first."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Hub(Link):
 
     @property
     def missing(self) -> list[str]:
-        """Hosts that have not joined."""
+        """Hosts that have not joined yet."""
         return [host for host in self._hosts[1:] if host not in self._peers]
 
     def register(self, selector: selectors.BaseSelector) -> None:
@@ -131,7 +131,7 @@ class Hub(Link):
                     code=verdict.code,
                     text=verdict.text,
                 )
-        # A host that is slow to end has its verdict, and does not need this one any more.
+        # A host that is slow to end has its verdict, and does not need this host any longer.
         self.is_settled = self.verdict is not None
         self.due = min(now + BEAT_SECONDS, self._first_cause.due)
         return order
@@ -154,7 +154,7 @@ class Hub(Link):
         return state.is_over and all(peer.is_over for peer in self._present())
 
     def _hangs(self, state: State) -> bool:
-        """A rank that tells its steps has made none, or nobody has written anything."""
+        """Return whether a rank that reports its steps made none, or nobody wrote anything."""
         peers = [peer for peer in self._present() if not peer.is_over]
         stalls = [s for s in (state.stalled, *(peer.stalled for peer in peers)) if s is not None]
         if stalls:
@@ -170,7 +170,7 @@ class Hub(Link):
             if not peer.is_gone and now - peer.heard > self._terms.lost_seconds:
                 peer.is_gone = True
                 peer.wire.close()
-                self.report(lost_report(name, f"silent for {self._terms.lost_seconds:g} s", now))
+                self.report(_lost_report(name, f"silent for {self._terms.lost_seconds:g} s", now))
 
     def _accept(self) -> None:
         try:
@@ -209,7 +209,7 @@ class Hub(Link):
         if (
             not is_known
             or host not in self.missing
-            or not 0 < _processes(message) <= MOST_PROCESSES
+            or not 0 < connection.count(message, "processes") <= MOST_PROCESSES
         ):
             self._terms.say(f"refused a connection to the control port: {str(message)[:100]}")
             self._on_lost(wire, "refused")
@@ -217,12 +217,10 @@ class Hub(Link):
             return
         self._unidentified.remove(wire)
         self._names[wire] = str(host)
-        self._peers[str(host)] = Peer(wire, _processes(message))
+        self._peers[str(host)] = Peer(wire, connection.count(message, "processes"))
         if not self.missing:
-            self.counts = [
-                self._processes,
-                *(self._peers[host].processes for host in self._hosts[1:]),
-            ]
+            others = (self._peers[host].processes for host in self._hosts[1:])
+            self.counts = [self._processes, *others]
             for peer in self._peers.values():
                 peer.wire.send("start", processes=[*self.counts])
 
@@ -234,22 +232,18 @@ class Hub(Link):
             return
         peer = self._peers[name]
         if not self.counts:
-            del self._peers[name]  # it may connect again until all have joined
+            del self._peers[name]  # the host may connect again until all have joined
         elif not peer.is_gone and self.verdict is None:
             peer.is_gone = True
-            self.report(lost_report(name, f"its connection was lost: {reason}", monotonic()))
+            self.report(_lost_report(name, f"its connection was lost: {reason}", monotonic()))
 
     def _on_stopped(self, name: str, number: int) -> None:
-        self._terms.say(f"{name} was stopped by {signal_name(number)}")
+        self._terms.say(f"{name} was stopped by {_signal_name(number)}")
         for peer in self._present():
             peer.wire.send("stopped", host=name, signal=number)
-            peer.is_gone = True  # each host stops by itself from here on
+            peer.is_gone = True  # from now on each host stops by itself
         self._peer_stop = Signals.SIGTERM
         self.due = 0.0
-
-
-def _processes(message: Message) -> int:
-    return connection.count(message, "processes")
 
 
 def _report_of(host: str, message: Message, now: float) -> Report:
@@ -263,12 +257,12 @@ def _report_of(host: str, message: Message, now: float) -> Report:
     )
 
 
-def lost_report(host: str, how: str, now: float) -> Report:
+def _lost_report(host: str, how: str, now: float) -> Report:
     text = f"host {host} has vanished ({how})\n[{host}]\nhint: the instance or its container ended"
     return Report(host, None, LOST_CODE, text, is_secondary=False, time=now)
 
 
-def signal_name(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return Signals(number).name
     except ValueError:
@@ -276,6 +270,8 @@ def signal_name(number: int) -> str:
 
 
 class Spoke(Link):
+    """Any other host's end."""
+
     def __init__(
         self,
         host: str,
@@ -349,7 +345,7 @@ class Spoke(Link):
         try:
             sock = socket.create_connection(self._hub, timeout=CONNECT_SECONDS)
         except OSError:
-            return  # it may not have started yet; the caller has the deadline
+            return  # the first host may not have started yet; the caller has the deadline
         self._heard = monotonic()
         self._wire = Wire(sock, self._selector, on_message=self._on_message, on_lost=self._on_lost)
         self._wire.send("hello", run=self._terms.run_id, host=self._host, processes=self._processes)
@@ -387,7 +383,7 @@ class Spoke(Link):
         self.due = 0.0
 
     def _on_stopped(self, host: str, number: int) -> None:
-        self._terms.say(f"{host[:100]} was stopped by {signal_name(number)}")
+        self._terms.say(f"{host[:100]} was stopped by {_signal_name(number)}")
         self.is_settled = True
         if self._wire:
             self._wire.close()
@@ -399,7 +395,7 @@ class Spoke(Link):
         if not self.counts or self.is_settled:
             return
         now = monotonic()
-        report = lost_report(self.hub_name, f"its connection was lost: {reason}", now)
+        report = _lost_report(self.hub_name, f"its connection was lost: {reason}", now)
         self._own.add(report, now)
         self._give_up_at = min(self._give_up_at, now + COLLECT_SECONDS)
         self.due = 0.0

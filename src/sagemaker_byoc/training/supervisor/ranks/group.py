@@ -1,15 +1,14 @@
-"""A job of several ranks: they are gathered over all hosts, started, watched and judged together.
+"""A job of several ranks: gathered over all hosts, started, watched and judged together.
 
-Imported only by jobs that ask for ranks or for hang detection.
+Only jobs that ask for ranks or for hang detection import this module.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from time import monotonic
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
-from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.contract.variables import (
     CONTROL_PORT,
     DNS_SECONDS,
@@ -25,7 +23,7 @@ from sagemaker_byoc.contract.variables import (
     LOST_SECONDS,
     PROGRESS_FILE,
 )
-from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances, report_on
+from sagemaker_byoc.training.supervisor.failure.diagnosis import report_on
 from sagemaker_byoc.training.supervisor.failure.first_cause import (
     HANG_CODE,
     NEVER,
@@ -34,11 +32,12 @@ from sagemaker_byoc.training.supervisor.failure.first_cause import (
     Report,
     Terms,
 )
+from sagemaker_byoc.training.supervisor.failure.tracebacks import FATAL_FRAME
 from sagemaker_byoc.training.supervisor.job_run import FLUSH_SECONDS, JobRun, Verdict
 from sagemaker_byoc.training.supervisor.process.child import Outcome, Program
 from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
 from sagemaker_byoc.training.supervisor.ranks.control import Hub, Spoke
-from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, PET_RENDEZVOUS, resolve
+from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, PET_RENDEZVOUS
 from sagemaker_byoc.training.supervisor.ranks.launch import (
     Launch,
     cpu_threads,
@@ -49,11 +48,13 @@ from sagemaker_byoc.training.supervisor.ranks.launch import (
 from sagemaker_byoc.training.supervisor.ranks.network import Network, look_at_network
 
 DEFAULT_LOST_SECONDS = 20.0
+MAIN_THREAD = "most recent call first"
+FRAMES = 4
 
 
 def run_group(run: JobRun) -> Verdict:
     launch = make_launch(run.job, run.plan.settings, run.plan.hardware)
-    with scratch_folder() as scratch:
+    with _scratch_folder() as scratch:
         return Group(run, launch, scratch).run()
 
 
@@ -73,7 +74,7 @@ class Group:
             signals=self._run.signals,
             writer=self._run.writer,
             grace=self._run.plan.stop_grace,
-            oversight=Oversight(link, self._examiner(), watch.stalled),
+            oversight=Oversight(link, self._examine, watch.stalled),
         )
         counts = [self._launch.processes] if self._launch else []
         if isinstance(link, Hub | Spoke):
@@ -98,7 +99,7 @@ class Group:
             return Hub(
                 launch.hosts,
                 launch.processes,
-                listener=listen(self._run.addresses.get(launch.master), launch),
+                listener=_listen(self._run.addresses.get(launch.master), launch),
                 terms=terms,
             )
         return Spoke(
@@ -152,7 +153,7 @@ class Group:
         )
 
     def _defaults(self, launch: Launch, network: Network) -> Mapping[str, str]:
-        """Return variables that what the user set overrides."""
+        """Return variables that those of the user override."""
         threads = cpu_threads(self._run.plan.hardware.cpus, launch.processes)
         defaults = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **network.variables}
         if launch.processes > 1 and launch.torchrun is None:
@@ -181,23 +182,13 @@ class Group:
         for number, program in enumerate(programs):
             file = self._scratch / f"progress-{number}"
             self._files.append(file)
-            environment = {**program.environment, **progress_variables(file)}
+            environment = {**program.environment, **_progress_variables(file)}
             watched.append(replace(program, environment=environment))
         return watched
 
-    def _examiner(self) -> Callable[[Outcome, float, bool], Report | None]:
-        def examine(outcome: Outcome, now: float, was_told: bool) -> Report | None:  # noqa: FBT001
-            circumstances = Circumstances(
-                self._run.job,
-                self._run.plan.source.folder,
-                absent=self._run.absent,
-                oom_kills=oom_kills() - self._run.kills,
-                host=self._host,
-                mask=self._run.writer.mask,
-            )
-            return report_on(outcome, circumstances, now=now, was_told=was_told)
-
-        return examine
+    def _examine(self, outcome: Outcome, now: float, was_stopped: bool) -> Report | None:  # noqa: FBT001
+        circumstances = self._run.circumstances(self._host)
+        return report_on(outcome, circumstances, now=now, was_stopped=was_stopped)
 
     def _judge(self, ending: Ending) -> Verdict:
         verdict = ending.verdict
@@ -205,14 +196,15 @@ class Group:
             return self._run.judge(ending)
         text = verdict.text
         if verdict.code == HANG_CODE and verdict.rank is None:
-            text = "\n".join([text, *_stacks(ending)])
+            stacks = (_innermost_frames(outcome.err) for outcome in ending.outcomes)
+            text = "\n".join([text, *next(filter(None, stacks), [])])
         return self._run.failed(verdict.code or ExitCode.MODEL_FAILED, text, FLUSH_SECONDS)
 
 
-def listen(address: str | None, launch: Launch) -> socket.socket:
-    """Listen on the address that the other hosts know; on all if it is not one of this host's."""
+def _listen(address: str | None, launch: Launch) -> socket.socket:
+    """Listen on the address that the other hosts know; on all if it is not this host's."""
     problem: str | None = None
-    for place in (address or _address(launch.master), ""):
+    for place in (address or launch.master, ""):
         try:
             return socket.create_server((place, launch.control_port), backlog=128)
         except OSError as error:
@@ -224,33 +216,16 @@ def listen(address: str | None, launch: Launch) -> socket.socket:
     )
 
 
-def _address(host: str) -> str:
-    try:
-        return resolve(host)
-    except OSError:
-        return ""
-
-
-def _stacks(ending: Ending) -> list[str]:
-    """Return the stacks of the first rank that left any."""
-    return next((frames for o in ending.outcomes if (frames := innermost_frames(o.err))), [])
-
-
-FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
-MAIN_THREAD = "most recent call first"
-FRAMES = 4
-
-
 class ProgressFiles:
-    """One progress file a rank; a rank without one (yet) tells nothing about its steps."""
+    """One progress file per rank. A rank that has none yet does not report its steps."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
         self._seen: dict[Path, tuple[int, float]] = {}
-        """Modification time, and when on our clock we saw it first: the two clocks may differ."""
+        """Modification time, and when our clock first saw it: the two clocks may differ."""
 
     def stalled(self, now: float) -> float | None:
-        """Seconds since the slowest rank's last step; None where no rank has made one."""
+        """Return the seconds since the slowest rank's last step; None if no rank made one."""
         ages = [age for file in self._files if (age := self._age(file, now)) is not None]
         return max(ages, default=None)
 
@@ -266,17 +241,17 @@ class ProgressFiles:
         return now - last[1]
 
 
-def progress_variables(file: Path) -> dict[str, str]:
-    """With them a rank tells its steps, and shows its stacks when it is aborted."""
+def _progress_variables(file: Path) -> dict[str, str]:
+    """Return variables with which a rank reports its steps, and prints its stacks at an abort."""
     return {PROGRESS_FILE: str(file), "PYTHONFAULTHANDLER": "1"}
 
 
-def innermost_frames(err: str) -> list[str]:
-    """Where the main thread was when the fault handler wrote its stack, innermost first."""
+def _innermost_frames(err: str) -> list[str]:
+    """Return the main thread's frames in what the fault handler wrote, innermost first."""
     start = err.rfind(MAIN_THREAD)
     places = []
     for line in err[start:].splitlines()[1:] if start >= 0 else []:
-        found = FRAME.fullmatch(line)
+        found = FATAL_FRAME.fullmatch(line)
         if not found:
             break
         places.append(f"  {found['file']}:{found['line']} in {found['function']}")
@@ -284,7 +259,7 @@ def innermost_frames(err: str) -> list[str]:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def _scratch_folder() -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix="byoc-"))
     except OSError as error:

@@ -1,8 +1,8 @@
-"""How many processes on which hosts, in which order, and with which variables.
+"""The launch of ranks: how many on which hosts, in which order, and with which variables.
 
-Imported only by jobs that ask for more than one plain process per host. The switches of the
-SageMaker SDK, our own, and the PET_* variables that Kubernetes operators set for torchrun are
-understood; docs/decisions/0007-distributed.md has the reasons. The variables of each rank are those
+Only jobs that ask for more than one plain process per host import this module. It understands the
+switches of the SageMaker SDK, our own, and the PET_* variables that Kubernetes operators set for
+torchrun; docs/decisions/0007-distributed.md has the reasons. The variables of each rank are those
 of torch 2.13's local_elastic_agent.py.
 """
 
@@ -34,6 +34,8 @@ from sagemaker_byoc.training.supervisor.ranks.hosts import (
 GROUPS = "sagemaker_distribution_instance_groups"
 GPU = "gpu"
 MOST_PROCESSES = 1024
+ROLE = "default"
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,13 @@ class Launch:
     place: int
     """This host's index among them."""
     processes: int
-    """On this host."""
+    """The number of processes on this host."""
     master: str
     port: int
     control_port: int
     run_id: str
     torchrun: tuple[str, ...] | None
-    """Options for torchrun, if it is to start the processes."""
+    """Options for torchrun, if it starts the processes."""
 
     @property
     def host(self) -> str:
@@ -62,15 +64,15 @@ class Launch:
 
 
 def make_launch(job: Job, settings: Settings, hardware: Hardware) -> Launch | None:
-    """Return the launch; None if this host is to run the program as one plain process."""
+    """Return the launch; None if this host runs the program as one plain process."""
     _refuse_unsupported(settings)
     environ = settings.environ
     if _is_a_rank_already(environ):
         return None
     outer = _outer_hosts(job, environ)
     hosts = outer or distribution_hosts(job)
-    place = int(environ[NODE_RANK]) if outer else _place(job.cluster, hosts)
-    if place is None:
+    current = outer[int(environ[NODE_RANK])] if outer else job.cluster.current_host
+    if current not in hosts:
         return None
     port = _port("PET_MASTER_PORT", environ.get("PET_MASTER_PORT"))
     port = port or _port("MASTER_PORT", environ.get("MASTER_PORT"))
@@ -78,7 +80,7 @@ def make_launch(job: Job, settings: Settings, hardware: Hardware) -> Launch | No
     control_port = _port(CONTROL_PORT, settings.text(CONTROL_PORT))
     return Launch(
         hosts=hosts,
-        place=place,
+        place=hosts.index(current),
         processes=_processes(settings, hardware),
         master=environ.get("PET_MASTER_ADDR")
         or environ.get("MASTER_ADDR")
@@ -91,7 +93,7 @@ def make_launch(job: Job, settings: Settings, hardware: Hardware) -> Launch | No
 
 
 def distribution_hosts(job: Job) -> tuple[str, ...]:
-    """By capacity unit, then by name; those of the named groups, else of the current group."""
+    """Return the hosts of the named groups, else of the current one, by capacity unit and name."""
     cluster = job.cluster
     names = decode(job.hyperparameters.raw.get(GROUPS, "null")) or [cluster.current_group]
     if not isinstance(names, list):
@@ -125,24 +127,20 @@ def _refuse_unsupported(settings: Settings) -> None:
 
 
 def _is_a_rank_already(environ: Mapping[str, str]) -> bool:
-    """Return whether processes are counted outside: RANK and WORLD_SIZE without PET_*."""
+    """Return whether something outside counts processes: RANK and WORLD_SIZE without PET_*."""
     has_pet = any(name.startswith("PET_") for name in environ)
     return "RANK" in environ and "WORLD_SIZE" in environ and not has_pet
 
 
 def _outer_hosts(job: Job, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Those of an operator, which win over a file where they say which host this is."""
+    """Return the hosts of an operator, which win over a file if they say which one this is."""
     return outer_hosts(environ) if environ.get(NODE_RANK) or not has_named_hosts(job) else ()
-
-
-def _place(cluster: Cluster, hosts: tuple[str, ...]) -> int | None:
-    return hosts.index(cluster.current_host) if cluster.current_host in hosts else None
 
 
 def _processes(settings: Settings, hardware: Hardware) -> int:
     text = settings.text(NPROC) or settings.environ.get(PET_NPROC) or GPU
     if text in {GPU, "auto"}:
-        # On a host without GPUs one process: the same job can be tried where there are none.
+        # One process on a host without GPUs, so that the same job can be tried there.
         return max(1, hardware.gpus)
     if text == "cpu":
         return hardware.cpus
@@ -160,7 +158,7 @@ def _torchrun(settings: Settings) -> tuple[str, ...] | None:
     if text is None:
         # An elastic job of Kubernetes: torchrun reads the rest of its variables itself.
         return () if rendezvous_is_outside(settings.environ) else None
-    import shlex  # noqa: PLC0415 - only where torchrun is asked for
+    import shlex  # noqa: PLC0415 - only torchrun needs it
 
     try:
         return tuple(shlex.split(text))
@@ -173,7 +171,7 @@ def _torchrun(settings: Settings) -> tuple[str, ...] | None:
 
 
 def _values(options: tuple[str, ...], name: str) -> list[str]:
-    """What an option is given, as --name value or --name=value."""
+    """Return the values of an option, given as --name value or --name=value."""
     spellings = {f"--{name}", f"--{name.replace('-', '_')}"}
     values = [b for a, b in pairwise(options) if a in spellings]
     return values + [o.partition("=")[2] for o in options if o.partition("=")[0] in spellings]
@@ -187,7 +185,7 @@ def _port(name: str, text: str | None) -> int | None:
 
 
 def _free_port() -> int:
-    """One host needs no agreed port, and other jobs may run on the same machine."""
+    """Return a free port: one host needs no agreed one, and its machine may run other jobs."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -195,12 +193,8 @@ def _free_port() -> int:
 
 
 def cpu_threads(cpus: int, processes: int) -> int:
-    """For OMP_NUM_THREADS: a rank's share of the cores, of which two vCPUs make one."""
+    """Return a rank's share of the cores for OMP_NUM_THREADS; a core is two vCPUs."""
     return max(1, cpus // (2 * processes))
-
-
-ROLE = "default"
-ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
 def rank_programs(
@@ -210,7 +204,7 @@ def rank_programs(
     *,
     scratch: Path,
 ) -> list[Program]:
-    """One for each process of this host; `counts` has the number for each host."""
+    """Return a program for each process of this host; `counts` has the number for each host."""
     first = sum(counts[: launch.place])
     programs = []
     for local in range(launch.processes):
@@ -232,7 +226,7 @@ def rank_programs(
 
 
 def torchrun_program(launch: Launch, program: Program, *, scratch: Path) -> Program:
-    """Torchrun starts the ranks; its own options and PET_* variables win over what we know."""
+    """Return torchrun, which starts the ranks; its options and PET_* variables win over ours."""
     environment = {**program.environment, ERROR_FILE: str(scratch / "error.json")}
     known = {
         "nnodes": str(len(launch.hosts)),
@@ -249,9 +243,9 @@ def torchrun_program(launch: Launch, program: Program, *, scratch: Path) -> Prog
         if name not in given and f"PET_{name.upper().replace('-', '_')}" not in environment
         for word in (f"--{name}", value)
     ]
-    script = program.command[1:] if program.command[0] == sys.executable else program.command
-    plain = () if program.command[0] == sys.executable else ("--no-python",)
-    command = (sys.executable, "-m", "torch.distributed.run", *words, *options, *plain, *script)
+    executable, *arguments = program.command
+    script = arguments if executable == sys.executable else ["--no-python", *program.command]
+    command = (sys.executable, "-m", "torch.distributed.run", *words, *options, *script)
     return Program(command, program.folder, environment, error_file=Path(environment[ERROR_FILE]))
 
 

@@ -1,14 +1,15 @@
-"""What carries the gradients: which interface, which transport, and what NCCL has to be told.
+"""The network that carries the gradients: its interface, its transport, and variables for NCCL.
 
-Files are looked at and nothing is started or imported. What the user set is never touched; so all
-of this is defaults, and there are few: the right settings of today are mostly none.
+It is found from files; nothing is started or imported. The variables are defaults, which the user's
+own override, and there are few: today NCCL needs almost none.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,13 +49,14 @@ def look_at_network(
     root: Path = Path("/"),
 ) -> Network:
     variables = _interface_variables(interface, root) if hosts > 1 else {}
-    nccl = _nccl_version(sys.path)
     if hosts == 1:
         return Network(variables, _inside_a_host(gpus, root))
     if not gpus:
         return Network(variables, "TCP (gloo): no GPUs")
-    devices = _efa_devices(root)
-    if not devices and list((root / "dev/infiniband").glob("uverbs[0-9]*")):
+    nccl = _nccl_version(sys.path)
+    has_verbs = any((root / "dev/infiniband").glob("uverbs[0-9]*"))
+    devices = _efa_devices(root) if has_verbs else 0
+    if has_verbs and not devices:
         return Network(variables, f"InfiniBand or RoCE ({nccl})")
     if not devices:
         return Network(
@@ -63,7 +65,7 @@ def look_at_network(
             "several GPU hosts and no EFA device: gradients go over TCP, which is many times "
             "slower; instance types such as p4d, p5 and g6e.8xlarge and above have EFA",
         )
-    plugin = find_plugin(environ, root)
+    plugin = _find_plugin(environ, root)
     if plugin is None:
         return Network(
             variables,
@@ -71,7 +73,7 @@ def look_at_network(
             f"{devices} EFA devices, but the image has no aws-ofi-nccl plugin: NCCL will use TCP; "
             "install the EFA userland and the plugin in the image",
         )
-    version = plugin_version(plugin)
+    version = _plugin_version(plugin)
     shown = ".".join(map(str, version)) if version else "of unknown version"
     return Network(
         {**variables, **_plugin_variables(version)},
@@ -83,7 +85,7 @@ def has_interface(name: str, root: Path = Path("/")) -> bool:
     return bool(name) and "/" not in name and (root / "sys/class/net" / name).exists()
 
 
-def find_plugin(environ: Mapping[str, str], root: Path = Path("/")) -> Path | None:
+def _find_plugin(environ: Mapping[str, str], root: Path) -> Path | None:
     searched = [folder for folder in environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
     for folder in (*map(Path, searched), *(root / folder for folder in PLUGIN_FOLDERS)):
         for name in PLUGINS:
@@ -92,8 +94,8 @@ def find_plugin(environ: Mapping[str, str], root: Path = Path("/")) -> Path | No
     return None
 
 
-def plugin_version(plugin: Path) -> tuple[int, int] | None:
-    """From the text that the plugin prints when NCCL loads it."""
+def _plugin_version(plugin: Path) -> tuple[int, int] | None:
+    """Return the version in the text that the plugin prints when NCCL loads it."""
     try:
         found = PLUGIN_VERSION.search(plugin.read_bytes())
     except OSError:
@@ -108,7 +110,10 @@ def _plugin_variables(version: tuple[int, int] | None) -> Mapping[str, str]:
 
 
 def _interface_variables(interface: str, root: Path) -> dict[str, str]:
-    """None for a name that does not exist here (local tools write `ethwe`): NCCL then chooses."""
+    """Return variables for the interface; none if it does not exist: NCCL then chooses one.
+
+    Local tools write `ethwe`, which often does not exist.
+    """
     if not has_interface(interface, root):
         return {}
     return dict.fromkeys(INTERFACE_VARIABLES, interface)
@@ -117,25 +122,17 @@ def _interface_variables(interface: str, root: Path) -> dict[str, str]:
 def _inside_a_host(gpus: int, root: Path) -> str:
     if gpus < 2:
         return "shared memory" if not gpus else "one GPU"
-    switches = list((root / "dev").glob("nvidia-nvswitch[0-9]*"))
-    return "NVLink (NVSwitch)" if switches else "NVLink or PCIe, as the GPUs are connected"
+    has_switch = any((root / "dev").glob("nvidia-nvswitch[0-9]*"))
+    return "NVLink (NVSwitch)" if has_switch else "NVLink or PCIe, as the GPUs are connected"
 
 
 def _efa_devices(root: Path) -> int:
-    return sum(1 for _ in _amazon_devices(root))
-
-
-def _amazon_devices(root: Path) -> Iterator[Path]:
-    """Verbs devices of Amazon's; others (InfiniBand, RoCE) need no plugin."""
-    if not list((root / "dev/infiniband").glob("uverbs[0-9]*")):
-        return
+    """Return the number of Amazon's verbs devices; others (InfiniBand, RoCE) need no plugin."""
+    count = 0
     for device in (root / "sys/class/infiniband").glob("*"):
-        try:
-            vendor = (device / "device/vendor").read_text().strip()
-        except OSError:
-            continue
-        if vendor == AMAZON:
-            yield device
+        with suppress(OSError):
+            count += (device / "device/vendor").read_text().strip() == AMAZON
+    return count
 
 
 def _nccl_version(packages: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def digest_of(data):
 
 
 class Client:
-    """Of the HTTP side by calling it, of the API by its operations' names."""
+    """Client of the registry (by calling it) and of the API (by `api`)."""
 
     def __init__(self, state):
         self.registry = Registry(state=state, account=Account(), url="http://127.0.0.1:5000")

@@ -142,7 +142,7 @@ def send(server, query, data=b"0123456789", number=1, **headers):
 
 
 def complete(server, query, parts, key="big", **headers):
-    """`parts` are ETags, or elements of their own."""
+    """`parts` are ETags, or whole elements."""
     inner = "".join(
         f"<Part><PartNumber>{number}</PartNumber>"
         + (part if part.startswith("<") else f"<ETag>{part}</ETag>")

@@ -28,7 +28,7 @@ ELSEWHERE = {"uri", "headers"}
 MEANINGLESS = {
     "RequestPayer": "buckets of one's own charge nobody else",
     "BypassGovernanceRetention": "nothing is under retention: locks are refused",
-    "ContentLength": "the length of the body, which `Incoming` reads where there is one",
+    "ContentLength": "the length of the body, which `Incoming` reads if there is one",
     "ContentType": "read by every put; of others it says nothing",
 }
 BASE = {

@@ -42,7 +42,7 @@ def test_a_trailing_checksum_is_verified(server):
     got = server("GET", "/bucket/k", x_amz_checksum_mode="ENABLED")
     assert got.body == data
     assert got.headers["x-amz-checksum-crc32"] == crc32(data)
-    assert got.headers["content-encoding"] == "gzip", "aws-chunked is no encoding of the object"
+    assert got.headers["content-encoding"] == "gzip", "aws-chunked is not an encoding of the object"
     bad = put_chunked(server, data, f"x-amz-checksum-crc32:{crc32(b'')}")
     assert (bad.status, bad.code) == (400, "BadDigest")
     assert server("GET", "/bucket/k").body == data

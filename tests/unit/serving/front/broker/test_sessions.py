@@ -208,7 +208,7 @@ def test_store():
     assert store.find({"id": "b"}).data == {"x": 1}
     assert store.held() == [("b", later)]
     session.close()
-    assert store.settle(session, is_good=True)
+    store.settle(session, is_good=True)
     old = store.find({"id": "c", "expires": time.monotonic() - 1, "is_new": True})
     store.settle(old, is_good=True)
     assert store.held() == []

@@ -15,7 +15,7 @@ from tests.support.arrays import npy
 
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker.formats import codecs
+from sagemaker_byoc.serving.worker.formats import codecs, csv_format
 
 PLAIN = MediaType("x/y")
 CHARSETS = st.sampled_from(["utf-8", "utf-16", "iso-8859-1", "unicode_escape", "hex", "nonsense"])
@@ -166,13 +166,13 @@ def test_csv_beyond_float32():
 )
 def test_csv_rows_end(array, text):
     """Each row ends with a newline, so that outputs can be put together."""
-    assert codecs.encode_csv(array).decode() == text
+    assert csv_format.encode(array).decode() == text
 
 
 def test_csv_has_two_dimensions():
     """More do not fit, and the caller is told what does."""
     with pytest.raises(NotAcceptable, match="application/json"):
-        codecs.encode_csv(np.zeros((1, 2, 3)))
+        csv_format.encode(np.zeros((1, 2, 3)))
 
 
 @pytest.mark.parametrize(

@@ -157,11 +157,10 @@ def test_stopped(text):
     assert late.startswith("did not end in time after SIGTERM, and was killed")
 
 
-@pytest.mark.parametrize("row", hints.TEXTS, ids=lambda row: row[0][:20])
-def test_hints_for_processes(row):
+@pytest.mark.parametrize("hint", hints.TEXTS, ids=lambda hint: hint.pattern[:20])
+def test_hints_for_processes(hint):
     """On a host there is no image to build, and its packages are not an image's."""
-    _, in_image, *on_host = row
-    assert not re.search("image|PACKAGES|VolumeSize", (on_host or [in_image])[0])
+    assert not re.search("image|PACKAGES|VolumeSize", hint.on_host or hint.in_image)
 
 
 def test_a_missing_module_of_a_process():

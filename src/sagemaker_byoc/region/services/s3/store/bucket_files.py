@@ -2,9 +2,9 @@
 
 Bytes are in `data/…`, attributes in `attributes/…/NAME%MTIME`. MTIME is the modification time of
 the bytes in nanoseconds: *the data file determines which attributes are its own*. A put writes and
-syncs both files aside, moves the attributes in place, where nobody reads them yet, and then the
-data. That rename is the commit. A crash before it leaves the old object and a stray file of
-attributes; a crash after it leaves the new object and a stray file of the old one's.
+syncs both files in another folder. It moves the attributes in place, where nobody reads them yet,
+and then the data. That rename is the commit. A crash before it leaves the old object and a stray
+file of attributes; a crash after it leaves the new object and a stray file of the old one's.
 """
 
 # Paths are strings here: Path would take a part of the time of a small object.
@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.services.s3.store.keys import (
     FOLDER_ASIDE,
@@ -158,18 +159,16 @@ class Files:
     def sweep(self) -> int:
         """Remove attributes without data; return how many there were."""
         swept = 0
-        for folder, _, names in os.walk(self._attributes):
-            inside = os.path.relpath(folder, self._attributes)
-            parts = [] if inside == "." else inside.split("/")
-            for name in names:
-                start, _, mtime = name.rpartition("%")
-                if not start:
-                    continue  # the bucket's own
-                with self.lock:
-                    path = self.find(join([*parts, start]))
-                    if path is None or f"{os.stat(path).st_mtime_ns:x}" != mtime:
-                        _unlink(f"{folder}/{name}")
-                        swept += 1
+        for attributes in folders.files(Path(self._attributes)):
+            start, _, mtime = attributes.name.rpartition("%")
+            if not start:
+                continue  # the bucket's own
+            above = attributes.relative_to(self._attributes).parts[:-1]
+            with self.lock:
+                path = self.find(join([*above, start]))
+                if path is None or f"{os.stat(path).st_mtime_ns:x}" != mtime:
+                    _unlink(str(attributes))
+                    swept += 1
         return swept
 
     def _target(self, key: str) -> str:

@@ -3,11 +3,11 @@
 What a file system can't store is written with a percent sign. It can't be confused with a key's
 own percent sign, which is written `%25`:
 
-    %2E       `.` where the segment is `.` or `..`
+    %2E       `.` if the segment is `.` or `..`
     %_        the empty segment, of `a//b` and `a/`
     X%-       a folder with the rest of a segment that starts with X and is too long
-    X%        the object X where a folder X (of keys X/…) was first
-    X%2F      the folder X where an object X was first
+    X%        the object X, if a folder X (of keys X/…) existed before
+    X%2F      the folder X, if an object X existed before
 
 A walk yields the keys of a bucket in the order of their bytes, one folder at a time. The names of
 a folder are sorted with a slash after those of its folders, because their keys sort there: `a-b`

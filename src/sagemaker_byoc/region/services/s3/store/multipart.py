@@ -8,8 +8,8 @@
 
 Clients send parts of one size and a shorter last one. So the size of the first part tells the place
 of each part in the object. They are written there at once, and the completion of an upload is a
-rename instead of a copy. A place is written once: a part that is sent again gets a file of its own,
-and the completion then copies.
+rename instead of a copy. A place is written once: a part that is sent again gets
+another file, and the completion then copies.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Uploads:
                 _check_sums(promised.checksums, _computed(promised.checksums, writer.file))
             info = writer.commit(condition)
         self._keep_receipt(bucket, upload, wanted, info.attributes)
-        self._drop(bucket, upload.id)
+        self.drop(bucket, upload)
         return info
 
     def _put_together(
@@ -225,9 +225,6 @@ class Uploads:
             for part in parts:
                 _copy(folder, part, writer.file)
 
-    def abort(self, bucket: str, upload: Upload) -> None:
-        self._drop(bucket, upload.id)
-
     def _keep_receipt(
         self, bucket: str, upload: Upload, wanted: list[Wanted], attributes: Attributes
     ) -> None:
@@ -247,13 +244,13 @@ class Uploads:
     def _receipts(self, bucket: str) -> Path:
         return self._store.uploads / bucket / ".completed"
 
-    def _drop(self, bucket: str, upload_id: str) -> None:
+    def drop(self, bucket: str, upload: Upload) -> None:
+        """Remove the upload and its parts."""
         with self._lock:
-            self._places.pop(upload_id, None)
-        folder = self._folder(bucket, upload_id)
-        (folder / "upload.json").unlink(
-            missing_ok=True
-        )  # from here on the rest belongs to no upload
+            self._places.pop(upload.id, None)
+        folder = self._folder(bucket, upload.id)
+        # The upload ends with this file; the rest belongs to none.
+        (folder / "upload.json").unlink(missing_ok=True)
         folders.remove(folder)
 
     def _load(self, bucket: str, upload_id: str) -> Upload | None:
@@ -290,7 +287,8 @@ def _chosen(upload: Upload, wanted: list[Wanted], parts: dict[int, Part]) -> lis
     chosen = []
     for want in wanted:
         part = parts.get(want.number)
-        stated = _stated(upload, want)
+        check_algorithms(upload, want.checksums)
+        stated = want.checksums.get(upload.algorithm)
         differs = part is not None and stated not in {None, part.checksum}
         if part is None or part.etag != want.etag.strip('"') or differs:
             raise S3Error(
@@ -319,20 +317,15 @@ def _named(wanted: list[Wanted]) -> list[list[object]]:
     return [[want.number, want.etag.strip('"')] for want in wanted]
 
 
-def other_algorithm(expected: str, actual: str) -> S3Error:
-    return S3Error(
-        "InvalidRequest",
-        f"Checksum Type mismatch occurred, expected checksum Type: {expected},"
-        f" actual checksum Type: {actual}",
-    )
-
-
-def _stated(upload: Upload, want: Wanted) -> str | None:
-    """Return the checksum that the client states for a part; raise S3Error InvalidRequest."""
-    for name in want.checksums:
+def check_algorithms(upload: Upload, names: Iterable[str]) -> None:
+    """Raise S3Error InvalidRequest if a checksum is of another algorithm than the upload."""
+    for name in names:
         if upload.algorithm and name != upload.algorithm:
-            raise other_algorithm(upload.algorithm, name)
-    return want.checksums.get(upload.algorithm)
+            raise S3Error(
+                "InvalidRequest",
+                f"Checksum Type mismatch occurred, expected checksum Type: {upload.algorithm},"
+                f" actual checksum Type: {name}",
+            )
 
 
 def _check_complete(upload: Upload, wanted: list[Wanted]) -> None:
@@ -350,9 +343,7 @@ def _check_complete(upload: Upload, wanted: list[Wanted]) -> None:
 
 
 def _check_promised(upload: Upload, promised: Promised) -> None:
-    for name in promised.checksums:
-        if upload.algorithm and name != upload.algorithm:
-            raise other_algorithm(upload.algorithm, name)
+    check_algorithms(upload, promised.checksums)
     kind = upload.attributes.checksum_type
     if promised.checksum_type not in {None, kind}:
         raise S3Error(

@@ -165,25 +165,21 @@ class ObjectStore:
         file, status, attributes, path = found
         return file, StoredObject(info_of(key, status, attributes), Path(path))
 
-    def put_file(  # noqa: PLR0913 - by name
+    def put_file(
         self,
         bucket: str,
         key: str,
         source: Path,
         *,
         content_type: str = BINARY,
-        metadata: Mapping[str, str] | None = None,
         move: bool = False,
     ) -> ObjectInfo:
         """Put a file. `move` removes it, without a copy if it is on the same file system."""
-        writer = self.open_writer(bucket, key, content_type=content_type, metadata=metadata)
+        writer = self.open_writer(bucket, key, content_type=content_type)
         with writer, open(source, "rb", buffering=0) as file:
-            if move and writer.take(source):
-                while data := file.read(_COPY_CHUNK):
-                    writer.count(data)
-            else:
-                while data := file.read(_COPY_CHUNK):
-                    writer.write(data)
+            feed = writer.count if move and writer.take(source) else writer.write
+            while data := file.read(_COPY_CHUNK):
+                feed(data)
             info = writer.commit()
         if move:
             source.unlink(missing_ok=True)
@@ -209,14 +205,11 @@ class ObjectStore:
         *,
         content_type: str = BINARY,
         metadata: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
     ) -> Writer:
         """Return a writer; raise S3Error NoSuchBucket, KeyTooLongError."""
         check_key(key)
         self.files(bucket)
-        attributes = Attributes(
-            etag="", content_type=content_type, metadata=metadata or {}, headers=headers or {}
-        )
+        attributes = Attributes(etag="", content_type=content_type, metadata=metadata or {})
 
         def commit(writer: Writer, condition: Condition | None) -> ObjectInfo:
             return self._commit(bucket, key, writer, condition)
@@ -244,11 +237,7 @@ class ObjectStore:
 
     def sweep(self) -> int:
         """Remove the attributes that crashes left; return how many there were."""
-        swept = 0
-        for bucket in self.buckets():
-            files = self.files(bucket.name)
-            swept += files.sweep()
-        return swept
+        return sum(self.files(bucket.name).sweep() for bucket in self.buckets())
 
     def files(self, bucket: str) -> Files:
         if not self.has_bucket(bucket):

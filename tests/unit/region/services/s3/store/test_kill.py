@@ -48,7 +48,7 @@ while True:
 
 @pytest.mark.slow
 def test_killed_at_random_instants(tmp_path):
-    """Every object has the bytes and the attributes of one put; nothing else lies about."""
+    """Every object has the bytes and the attributes of one put; nothing else is left."""
     random_ = random.Random(3)
     root = tmp_path / "s3"
     survivors = 0

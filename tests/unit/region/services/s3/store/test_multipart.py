@@ -158,7 +158,7 @@ def test_a_completion_that_fails_loses_no_part(uploads, store):
 def test_an_aborted_upload_is_gone(uploads, store):
     upload = begin(uploads)
     writer = uploads.open_part("bucket", upload, 1, MIN_PART)
-    uploads.abort("bucket", upload)
+    uploads.drop("bucket", upload)
     with pytest.raises(S3Error, match="NoSuchUpload"):
         writer.commit("")
     with pytest.raises(S3Error, match="NoSuchUpload"):

@@ -112,7 +112,7 @@ def test_random_puts_deletes_and_lists_agree_with_a_dictionary(store):
 
 
 def test_a_bytes_file_is_never_written_again(store, tmp_path):
-    """So that it may be hard-linked into a channel of a job that goes on reading."""
+    """A channel of a running job may have a hard link to it."""
     store.put_bytes("bucket", "k", b"old")
     linked = tmp_path / "linked"
     os.link(store.get("bucket", "k").path, linked)
