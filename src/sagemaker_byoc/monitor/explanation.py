@@ -89,7 +89,7 @@ def _check(check: Check) -> dict[str, Json]:
     return {
         "check": check.name,
         "compared": True,
-        "value": _finite(check.value),
+        "value": finite(check.value),
         "threshold": check.threshold,
     }
 
@@ -193,7 +193,7 @@ def _power(
 
 def _drift(drift: Drift) -> dict[str, Json]:
     found: dict[str, Json] = {
-        key: _finite(value) if isinstance(value, float) else value
+        key: finite(value) if isinstance(value, float) else value
         for key, value in asdict(drift).items()
     }
     return found | {"fired": drift.fired}
@@ -204,14 +204,14 @@ def _figures(feature: Feature) -> dict[str, Json]:
         "present": feature.present,
         "missing": feature.missing,
         "completeness": feature.completeness,
-        "mean": _finite(feature.mean),
-        "std_dev": _finite(feature.deviation),
-        "min": _finite(feature.least),
-        "max": _finite(feature.most),
+        "mean": finite(feature.mean),
+        "std_dev": finite(feature.deviation),
+        "min": finite(feature.least),
+        "max": finite(feature.most),
     }
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -379,9 +379,9 @@ def _comparison_words(drift: Mapping[str, Any]) -> list[str]:
         such = f", such as {drift['where']!r}" if drift["where"] else ""
         lines = [f"{now} are {_AT[of]}{such}; {before} were to be expected"]
     else:
-        head = "" if of is Of.NUMBER_SHARE else "widest gap: "
+        head, verb = ("", "are") if of is Of.NUMBER_SHARE else ("widest gap: ", "is")
         at = _AT[of].format(drift["where"])
-        lines = [f"{head}{before} of the baseline {_are(of)} {at}, {now} now"]
+        lines = [f"{head}{before} of the baseline {verb} {at}, {now} now"]
     if drift["allowance"]:
         lines.append(
             f"{drift['method']}: {shown(drift['gap'])} less {shown(drift['allowance'])} for "
@@ -392,10 +392,6 @@ def _comparison_words(drift: Mapping[str, Any]) -> list[str]:
     if drift["note"]:
         lines.append(f"{drift['method']}: {drift['note']}")
     return lines
-
-
-def _are(of: Of) -> str:
-    return "are" if of is Of.NUMBER_SHARE else "is"
 
 
 def _moved(feature: Mapping[str, Any]) -> list[str]:

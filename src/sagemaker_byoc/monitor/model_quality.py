@@ -22,6 +22,7 @@ from sagemaker_byoc.monitor.explanation import (
     VERSION,
     about_words,
     count,
+    finite,
     listed,
     unread_document,
     unread_words,
@@ -237,8 +238,8 @@ def _explanation(
 def _metric(name: str, score: Score, limit: tuple[float, str] | None) -> dict[str, Json]:
     return {
         "name": name,
-        "value": _finite(score.value),
-        "standard_error": _finite(score.error),
+        "value": finite(score.value),
+        "standard_error": finite(score.error),
         "threshold": limit[0] if limit else None,
         "comparison_operator": limit[1] if limit else None,
     }
@@ -261,10 +262,6 @@ def _matrix(judged: Judged) -> dict[str, Json] | None:
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(counts, (place[:, None], place[None, :]), judged.matrix)
     return {"classes": [*names], "counts": [[*row] for row in counts.tolist()]}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _verdict(why: Mapping[str, Any]) -> str:

@@ -223,8 +223,7 @@ class CaptureReader:
                 places,
             )
         if self._named:
-            names = tuple(dict.fromkeys(name for row in self._named for name in row))
-            yield Block(names, [[row.get(name, "") for row in self._named] for name in names])
+            yield Block.of(self._named)
         self._inputs.clear()
         self._outputs.clear()
         self._origins.clear()

@@ -35,6 +35,12 @@ class Block:
     names: tuple[str, ...]
     columns: Sequence[list[str]]
 
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, str]]) -> Block:
+        """Return rows by name as a block; a cell that a row lacks is empty."""
+        names = tuple(dict.fromkeys(name for row in rows for name in row))
+        return cls(names, [[row.get(name, "") for row in rows] for name in names])
+
     @property
     def rows(self) -> int:
         return len(self.columns[0]) if self.columns else 0

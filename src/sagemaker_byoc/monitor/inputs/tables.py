@@ -157,10 +157,10 @@ class TableReader:
                 self.unread.lines += 1
                 found += self._document(line or b"", f"{name}:{number}")
             if len(found) >= ROWS:
-                yield _named(found)
+                yield Block.of(found)
                 found = []
         if found:
-            yield _named(found)
+            yield Block.of(found)
 
     def _json(self, name: str, stream: BinaryIO) -> Iterator[Block]:
         parts: list[bytes] = []
@@ -174,7 +174,7 @@ class TableReader:
         self.unread.lines += 1
         found = self._document(b"".join(parts), name)
         for start in range(0, len(found), ROWS):
-            yield _named(found[start : start + ROWS])
+            yield Block.of(found[start : start + ROWS])
 
     def _document(self, text: bytes, place: str) -> list[dict[str, str]]:
         try:
@@ -287,15 +287,9 @@ class TableReader:
             )
 
 
-def _named(found: list[dict[str, str]]) -> Block:
-    names = tuple(dict.fromkeys(name for row in found for name in row))
-    return Block(names, [[row.get(name, "") for row in found] for name in names])
-
-
 # ── Parquet ──
 
 
-_ROWS = 8192
 _INDEX = "__index_level_"
 """pandas' index, if it is a column of the file."""
 
@@ -320,7 +314,7 @@ def _parquet_blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Blo
         twice = next((each for each in names if names.count(each) > 1), None)
         if twice is not None:
             raise DataError(f"{name} has the column {twice!r} twice", hint="Name each column once")
-        for batch in file.iter_batches(batch_size=_ROWS, columns=names):
+        for batch in file.iter_batches(batch_size=ROWS, columns=names):
             unread.lines += batch.num_rows
             yield _block(batch)
     except (pa.ArrowException, OSError, UnreadableError) as error:
@@ -330,23 +324,17 @@ def _parquet_blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Blo
 
 def _block(batch: Any) -> Block:
     """Return a batch; structs and lists become separate columns, as in JSON."""
-    rows = None
-    if _is_nested(batch):
-        rows = [
-            named(plain({name: _text(value) for name, value in row.items()}))
-            for row in batch.to_pylist()
-        ]
-    if rows is None:
-        columns = [[cell(plain(_text(value))) for value in each.to_pylist()] for each in batch]
-        return Block(tuple(batch.schema.names), columns)
-    names = tuple(dict.fromkeys(name for row in rows for name in row))
-    return Block(names, [[row.get(name, "") for row in rows] for name in names])
+    if any(each.type.num_fields for each in batch.schema):
+        return Block.of(
+            [
+                named(plain({name: _text(value) for name, value in row.items()}))
+                for row in batch.to_pylist()
+            ]
+        )
+    columns = [[cell(plain(_text(value))) for value in each.to_pylist()] for each in batch]
+    return Block(tuple(batch.schema.names), columns)
 
 
 def _text(value: Any) -> Any:
     """Return bytes as text; what is not text in them, such as an image, is replaced."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _is_nested(batch: Any) -> bool:
-    return any(each.type.num_fields for each in batch.schema)
