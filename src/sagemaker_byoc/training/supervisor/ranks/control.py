@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from signal import Signals
 from time import monotonic
 
@@ -38,17 +39,17 @@ CONNECT_SECONDS = 1.0
 RETRY_SECONDS = 0.2
 
 
+@dataclass(slots=True)
 class Peer:
     """Another host that has joined the job."""
 
-    def __init__(self, wire: Wire, processes: int) -> None:
-        self.wire = wire
-        self.processes = processes
-        self.heard = monotonic()
-        self.is_over = False
-        self.is_gone = False
-        self.quiet = 0.0
-        self.stalled: float | None = None
+    wire: Wire
+    processes: int
+    heard: float = field(default_factory=monotonic)
+    is_over: bool = False
+    is_gone: bool = False
+    quiet: float = 0.0
+    stalled: float | None = None
 
 
 class Hub(Link):
