@@ -22,14 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from botocore.loaders import Loader
-from botocore.model import (
-    ListShape,
-    MapShape,
-    OperationModel,
-    ServiceModel,
-    Shape,
-    StructureShape,
-)
+from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
