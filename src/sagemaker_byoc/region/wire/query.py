@@ -155,8 +155,7 @@ def encode(shape: Shape, value: Any) -> str:
         value_name = shape.value.serialization.get("name", "value")
         return "".join(
             element(
-                "entry",
-                [element(key_name, key), element(value_name, [encode(shape.value, item)])],
+                "entry", [element(key_name, key), element(value_name, [encode(shape.value, item)])]
             )
             for key, item in value.items()
         )

@@ -116,10 +116,7 @@ class RegistryHttp:
         self._tokens = tokens
         self._threads = threads
         self._routes: list[tuple[re.Pattern[str], dict[str, Answer]]] = [
-            (
-                re.compile(f"/v2/{_NAME}/blobs/uploads/?(?P<rest>)"),
-                {"POST": self._begin},
-            ),
+            (re.compile(f"/v2/{_NAME}/blobs/uploads/?(?P<rest>)"), {"POST": self._begin}),
             (
                 re.compile(f"/v2/{_NAME}/blobs/uploads/(?P<rest>[^/]+)"),
                 {
@@ -303,9 +300,7 @@ class RegistryHttp:
     def _read_manifest(self, name: str, reference: str) -> Response:
         by_digest = ":" in reference
         image = self._manifests.find(
-            name,
-            tag=None if by_digest else reference,
-            digest=reference if by_digest else None,
+            name, tag=None if by_digest else reference, digest=reference if by_digest else None
         )
         if image is None:
             raise RegistryError("MANIFEST_UNKNOWN", "Requested image not found", status=404)
