@@ -341,12 +341,12 @@ ATTESTATION = UNKNOWN | {"annotations": {"vnd.docker.reference.type": "attestati
         ({"media_type": LIST, "manifests": [AMD]}, "index of linux/amd64, which SageMaker", FORM),
         (
             {"media_type": f"{OCI}manifest.v1+json", "artifact": HELM},
-            "is not an image: what is stored there is application/vnd.cncf.helm",
+            "is not an image but application/vnd.cncf.helm",
             "Name an image",
         ),
         (
             {"media_type": f"{OCI}manifest.v1+json", "artifact": HELM, "secret": True},
-            "is not an image: what is stored there is application/vnd.cncf.helm",
+            "is not an image but application/vnd.cncf.helm",
             "Name an image",
         ),
         ({"layers": [{"mediaType": ZSTD}]}, "layers packed with zstd", "force-compression=true"),
