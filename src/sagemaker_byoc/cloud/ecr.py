@@ -1,4 +1,4 @@
-"""ECR: a login, a repository as it is wanted, and what ECR says of an image in it."""
+"""ECR: log in, create or change a repository, describe an image in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RULE = "byoc: keep the last untagged images"
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Good for every registry that the credentials may use, for 12 hours."""
+    """Valid for every registry that the credentials may use, for 12 hours."""
 
     user: str
     password: str = field(repr=False)
@@ -30,7 +30,7 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedRepository:
-    """None leaves a setting as it is, or as ECR makes it."""
+    """None leaves a setting as it is, or at ECR's default."""
 
     name: str
     account: str
@@ -62,7 +62,7 @@ def log_in(cloud: Cloud) -> Authorization:
     try:
         decoded = base64.b64decode(data["authorizationToken"], validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise AwsError("", "ECR's token is none", hint="Check AWS_ENDPOINT_URL") from error
+        raise AwsError("", "ECR's token is not valid", hint="Check AWS_ENDPOINT_URL") from error
     user, _, password = decoded.partition(":")
     return Authorization(user, password, str(data["proxyEndpoint"]))
 

@@ -1,4 +1,4 @@
-"""Which values are secrets, and text without them: for every line that is written of a job."""
+"""Which keys name secrets, and how secret values are removed from text and documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECRET_KEY = re.compile(
 )
 MASK = "***"
 SHORTEST = 6
-"""Shorter values are hidden beside their key, but not looked for in text: they'd hit words."""
+"""Shorter values are hidden beside their key, but not looked for in text: words would match."""
 _TAG = {"Key", "Value"}
 
 

@@ -148,7 +148,7 @@ class Run:
     """All values of each metric, in the order of steps."""
 
     def best(self, metric: str, goal: Goal | None = None) -> float | None:
-        """The greatest or the smallest value, by `goal` or the name; None if neither is known."""
+        """Return the greatest or the smallest value, by `goal` or by the name; None if unknown."""
         goal = goal or goal_of(metric)
         last = self.record.metrics.get(metric)
         known = self.points.get(metric) or (() if last is None else (last,))
@@ -162,7 +162,7 @@ class Run:
 class Found:
     runs: list[Run] = field(default_factory=list)
     broken: list[ContractError] = field(default_factory=list)
-    """What can't be read, with its place; the other runs are listed all the same."""
+    """Files that can't be read; the other runs are listed all the same."""
 
 
 def find_runs(folder: Path) -> Found:
@@ -200,20 +200,20 @@ def find_runs(folder: Path) -> Found:
     return found
 
 
-def of_job(job: RunRecord, told: Run) -> Run:
-    """What Track left in a job's output, under the job's name and with its end."""
+def of_job(job: RunRecord, tracked: Run) -> Run:
+    """Return the run that Track left in a job's output, with the job's name and status."""
     record = replace(
-        told.record,
+        tracked.record,
         name=job.name,
         status=job.status,
-        image=told.record.image or job.image,
-        metrics={**job.metrics, **told.record.metrics},
+        image=tracked.record.image or job.image,
+        metrics={**job.metrics, **tracked.record.metrics},
     )
-    return replace(told, record=record)
+    return replace(tracked, record=record)
 
 
 def _run(path: Path) -> Run | None:
-    """Raises DocumentError for a file of a run that can't be read."""
+    """Return the run of a file, None if it has none. Raise DocumentError if it can't be read."""
     is_log = path.suffix == ".log" and not path.with_name(RUN_FILE).exists()
     if not (is_log or path.name in {RUN_FILE, OUTPUT_ARCHIVE}):
         return None

@@ -25,7 +25,7 @@ from sagemaker_byoc.launch.table import Problems, SettingsError, Table
 
 JOB = "job:"
 OPERATIONS = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint")
-"""Operations that take members of the user's own."""
+"""Operations whose members the table `request` may give."""
 KEYS: Mapping[str, str] = {
     **SHARED_KEYS,
     "model": '"job:NAME" (a job, or the newest completed one whose name begins so), '

@@ -90,7 +90,7 @@ def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
     found = _until(has_ended, ask, logs, watch, f"endpoint {name}")
     status, serves = found["EndpointStatus"], found.get("EndpointConfigName")
     if status != "InService" or serves != config:
-        reason = found.get("FailureReason") or "it does not say why"
+        reason = found.get("FailureReason") or "no reason was given"
         left = f"; it still serves {serves}" if status == "InService" else ""
         raise FailedError(
             f"endpoint {name} is {status} and not as asked for{left}: {reason}",

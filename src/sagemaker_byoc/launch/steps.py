@@ -87,7 +87,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`kind` is train or endpoint; `name` is of the job, or of the endpoint."""
+    """`kind` is train or endpoint; `name` is that of the job or the endpoint."""
 
     kind: str
     name: str

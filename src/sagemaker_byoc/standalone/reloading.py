@@ -66,7 +66,7 @@ class Reloading:
     listeners: Listeners
     given_up: threading.Event
     hurried: threading.Event
-    """Set to kill what would be stopped."""
+    """Set to kill containers instead of stopping them."""
     _current: tuple[Endpoint, ExitStack] | None = None
     _number: int = 0
     _leaving: list[threading.Thread] = field(default_factory=list)

@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             request = _request(arguments, program, model, folder / "work")
             if arguments.shell:
-                return programs.attend(engine, prepare(request, copying), "serve")
+                return programs.open_shell(engine, prepare(request, copying), "serve")
             console.step(f"endpoint {request.name} ({engine.name})")
             if arguments.reload:
                 return _follow(request, engine, as_json=arguments.json)

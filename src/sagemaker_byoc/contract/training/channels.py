@@ -108,11 +108,11 @@ def read_channels(tree: Tree) -> dict[str, Channel]:
 
 
 def check_channels(channels: Mapping[str, Channel]) -> None:
-    """Raise for what CreateTrainingJob would refuse."""
+    """Raise DocumentError for what CreateTrainingJob would refuse."""
     if len(channels) > facts.CHANNELS.value:
         raise DocumentError(
             where="channels",
-            what=f"are {len(channels)}, and SageMaker takes {facts.CHANNELS.value}",
+            what=f"{len(channels)} given, SageMaker takes {facts.CHANNELS.value} at most",
             hint="Put several data sets into one channel, a folder each",
         )
 

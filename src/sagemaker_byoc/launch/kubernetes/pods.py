@@ -37,9 +37,9 @@ TRAIN_KEYS: Mapping[str, str] = {
 }
 GPU = "nvidia.com/gpu"
 NAME_LENGTH = 39
-"""Of 63: a hash and `-worker-99` come behind it."""
+"""Longest name: of 63 characters, a hash and `-worker-99` follow it."""
 MOST_PODS = 1000
-"""Then the name of the last one still has 63 characters."""
+"""With more, the name of the last one would have more than 63 characters."""
 _MOST_GPUS = 1024
 LONGEST_DEADLINE = 2**31 - 1
 """Seconds of activeDeadlineSeconds (kubernetes: pkg/apis/core/validation)."""
@@ -223,7 +223,7 @@ _LARGE = "kMGTPE"
 _LEAST_MEMORY = 6 * 2**20
 """Bytes: with less no container starts (Docker: the minimum of --memory)."""
 _MOST_MEMORY = 2**50
-"""Bytes; an API server cuts what is above 2**63 - 1 without a word (quantity.go)."""
+"""Bytes; an API server silently cuts what is above 2**63 - 1 (quantity.go)."""
 _MOST_CPUS = 1024
 
 
@@ -341,7 +341,7 @@ def resources(pod: PodSettings) -> dict[str, Json]:
 def container_security(
     pod: PodSettings, *, read_only_root: bool, alone: bool = False
 ) -> dict[str, Json]:
-    """Return the security context; `alone` if the pod may not have one of its own."""
+    """Return the security context; `alone` if the pod itself may not have one."""
     found: dict[str, Json] = {"allowPrivilegeEscalation": False}
     if pod.user is not None:
         found["capabilities"] = {"drop": ["ALL"]}
