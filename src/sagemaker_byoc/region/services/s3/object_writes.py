@@ -24,15 +24,15 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     S3Error,
     check_key,
 )
-from sagemaker_byoc.region.services.s3.xml import (
+from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import (
     checksum_elements,
     document,
+    element,
     malformed,
     parse,
     timestamp,
 )
-from sagemaker_byoc.region.wire.http import Response
-from sagemaker_byoc.region.wire.xml import element
 
 _DELETED = ("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 _MAX_XML = 1 << 20
@@ -226,10 +226,7 @@ def check_version(query: Mapping[str, str]) -> None:
     version = query.get("versionId", "null")
     if version != "null":
         raise S3Error(
-            "NoSuchVersion",
-            "The specified version does not exist.",
-            status=404,
-            VersionId=version,
+            "NoSuchVersion", "The specified version does not exist.", status=404, VersionId=version
         )
 
 

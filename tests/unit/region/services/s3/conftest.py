@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -11,7 +12,8 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.wire.http import Request
-from sagemaker_byoc.region.wire.operations import EntityTooLargeError
+from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.xml import render_s3_error
 
 
 class Body:
@@ -72,14 +74,19 @@ class Server:
         )
 
         async def run():
-            response = await self.s3(request)
+            try:
+                response = await self.s3(request)
+            except AwsError as error:  # as the router does
+                response = render_s3_error(request, error)
             return Answer(response, await collect(response))
 
         return asyncio.run(run())
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, monkeypatch):
+    """Without the waits for the disk, of which no test here could see an effect."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
     server = Server(ObjectStore(tmp_path / "s3"))
     server.store.create_bucket("bucket")
     yield server
