@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from sagemaker_byoc.training.library.metrics import Metrics
-from sagemaker_byoc.training.library.track.track import Track
+from sagemaker_byoc.training.library.track import Track
 
 STEPS, TURNS = 2000, 10
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sagemaker_byoc.standalone.endpoint import free_port
+from sagemaker_byoc.host.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SESSION = re.compile(r"<!-- session: ([\w-]+) -->\n```console\n(.*?)```", re.DOTALL)

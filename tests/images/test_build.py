@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -206,77 +208,97 @@ def test_podman_writes_dockers_manifest(project):
         subprocess.run(["podman", "image", "rm", "--force", image], check=True, timeout=60)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["train", "serve"])
-def test_the_project_of_init_builds_and_is_accepted(kind, tmp_path):
-    """As it is written, with torch's CPU build; the checker finds nothing to say."""
-    folder = tmp_path / "byoc-test-init"
-    byoc("init", folder, cwd=tmp_path)
+@dataclass(frozen=True)
+class Initial:
+    """The project that `byoc init` writes; the two builds of it, and the reports of the checks."""
+
+    folder: Path
+    builds: dict[str, Future]
+    reports: dict[str, Future]
+    tags: set[str] = field(default_factory=set)
+
+
+@pytest.fixture(scope="module")
+def initial(tmp_path_factory):
+    """Both images at once: they have torch's layer in common, and most of a check is waiting."""
+    work = tmp_path_factory.mktemp("initial")
+    folder = work / "byoc-test-init"
+    byoc("init", folder, cwd=work)
     for wheel in (ROOT / "wheels").glob("*.whl"):
         shutil.copy(wheel, folder / "wheels")
-    made = json.loads(byoc("build", kind, "--json", cwd=folder, seconds=1800).stdout)
-    try:
+    (work / "rows.json").write_text("[[0.5, 0.4]]")
+    builds: dict[str, Future] = {}
+
+    def build(kind):
+        made = json.loads(byoc("build", kind, "--json", cwd=folder, seconds=1800).stdout)
+        found.tags.update(made["tags"])
+        return made
+
+    def report(kind):
         words = []
         if kind == "serve":
-            byoc("train", "--output", "out", cwd=folder)
-            (folder / "rows.json").write_text("[[0.5, 0.4]]")
-            words = ["--model", "out/model.tar.gz", "--payload", "rows.json"]
-        done = byoc("check", made["image"], "--json", *words, cwd=folder, seconds=900)
-        assert json.loads(done.stdout)["findings"] == []
-    finally:
-        remove(*made["tags"])
+            byoc("train", "--output", work / "out", cwd=folder)
+            words = ["--model", work / "out" / "model.tar.gz", "--payload", work / "rows.json"]
+        image = builds[kind].result()["image"]
+        done = byoc("check", image, "--json", *words, cwd=folder, seconds=900)
+        return json.loads(done.stdout)
+
+    found = Initial(folder, builds, {})
+    with ThreadPoolExecutor(4) as pool:
+        for kind in ("train", "serve"):
+            builds[kind] = pool.submit(build, kind)
+            found.reports[kind] = pool.submit(report, kind)
+        yield found
+    remove(*found.tags)
 
 
-def write_torch(folder, version, of_cuda):
-    """A wheel that pip takes for torch."""
-    info = f"torch-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as file:
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["train", "serve"])
+def test_the_project_of_init_builds_and_is_accepted(kind, initial):
+    """As it is written, with torch's CPU build; the checker finds nothing to say."""
+    assert initial.reports[kind].result()["findings"] == []
+
+
+def write_torch(folder):
+    """A wheel that pip takes for torch 2.1.0, for CUDA 11.8."""
+    info = "torch-2.1.0.dist-info"
+    with zipfile.ZipFile(folder / "torch-2.1.0-py3-none-any.whl", "w") as file:
         file.writestr("torch/__init__.py", "")
-        file.writestr("torch/version.py", of_cuda)
+        file.writestr("torch/version.py", "cuda: Optional[str] = '11.8'\n")
         file.writestr("torch/bin/torch_shm_manager", "")
-        file.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n"
-        )
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: torch\nVersion: 2.1.0\n")
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         file.writestr(f"{info}/RECORD", "")
 
 
 @pytest.mark.slow
-def test_requirements_replace_nothing_of_the_image(tmp_path):
+def test_requirements_replace_nothing_of_the_image(initial, tmp_path):
     """torch that is there already adds nothing; another is an error that names both versions; what
-    is replaced on purpose is in the labels. A wheel of a few bytes stands for torch: the names and
-    versions alone decide, and the real one is in the test above."""
-    folder = tmp_path / "byoc-test-held"
-    byoc("init", folder, cwd=tmp_path)
-    write_torch(folder / "wheels", "2.13.0+cpu", "cuda: Optional[str] = None\n")
-    wanted, words = folder / "program" / "requirements.txt", ("build", "train", "--json")
-    made = []
+    is replaced on purpose is in the labels. A wheel of a few bytes stands for the other torch: its
+    name and version alone decide."""
+    folder = tmp_path / "byoc-test-init"
+    shutil.copytree(initial.folder, folder)
+    wanted = folder / "program" / "requirements.txt"
 
     def build(*more, code=0):
-        done = byoc(*words, *more, cwd=folder, seconds=1800, code=code)
-        made.append(json.loads(done.stdout) if code == 0 else {"tags": []})
-        return done.stderr
+        return byoc("build", "train", "--json", *more, cwd=folder, seconds=1800, code=code)
 
-    def inspected():
-        return json.loads(docker("image", "inspect", made[-1]["image"]).stdout)[0]
+    def inspected(made):
+        initial.tags.update(made["tags"])
+        return json.loads(docker("image", "inspect", made["image"]).stdout)[0]
 
-    try:
-        build()
-        plain = inspected()
-        wanted.write_text("torch\n")
-        build("--sbom", "sbom.json")
-        assert inspected()["Size"] - plain["Size"] < 100_000
-        assert plain["Config"]["Labels"]["sagemaker-byoc.torch"] == "cpu"
-        listed = json.loads((folder / "sbom.json").read_text())["components"]
-        assert {"torch", "sagemaker-byoc", "base-files"} < {one["name"] for one in listed}
-        wanted.write_text("torch<2.5\n")
-        said = build("--progress", "quiet", code=1)
-        assert "requirements.txt asks for torch<2.5, and this image holds torch 2." in said
-        write_torch(folder / "program", "2.1.0", "cuda: Optional[str] = '11.8'\n")
-        wanted.write_text("./torch-2.1.0-py3-none-any.whl\n")
-        build("--build-arg", "REPLACE=torch")
-        labels = inspected()["Config"]["Labels"]
-        assert labels["sagemaker-byoc.torch"] == "cuda11"
-        assert labels["sagemaker-byoc.cuda"] == "11.8"
-    finally:
-        remove(*{tag for one in made for tag in one["tags"]})
+    plain = inspected(initial.builds["train"].result())
+    assert plain["Config"]["Labels"]["sagemaker-byoc.torch"] == "cpu"
+    wanted.write_text("torch\n")
+    same = inspected(json.loads(build("--sbom", "sbom.json").stdout))
+    assert same["Size"] - plain["Size"] < 100_000
+    listed = json.loads((folder / "sbom.json").read_text())["components"]
+    assert {"torch", "sagemaker-byoc", "base-files"} < {one["name"] for one in listed}
+    wanted.write_text("torch<2.5\n")
+    said = build("--progress", "quiet", code=1).stderr
+    assert "requirements.txt asks for torch<2.5, and this image holds torch 2." in said
+    write_torch(folder / "program")
+    wanted.write_text("./torch-2.1.0-py3-none-any.whl\n")
+    replaced = inspected(json.loads(build("--build-arg", "REPLACE=torch").stdout))
+    assert replaced["Config"]["Labels"]["sagemaker-byoc.torch"] == "cuda11"
+    assert replaced["Config"]["Labels"]["sagemaker-byoc.cuda"] == "11.8"

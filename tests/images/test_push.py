@@ -255,7 +255,7 @@ def test_docker_is_given_up_at_a_registry_that_falls_silent(image, monkeypatch, 
             assert main(["push", image, "--registry", served.host]) == 1
         finally:
             release.set()
-    assert "has taken nothing" in capfd.readouterr().err
+    assert "has received nothing" in capfd.readouterr().err
     assert not names_in_engine(served.host)
 
 

@@ -10,14 +10,14 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_allreduce(hosts, count):
+@pytest.mark.parametrize(("count", "processes"), [(2, 2), (4, 1)], ids=["2", "4"])
+def test_allreduce(hosts, count, processes):
     """Gloo works over the names, ports and interface that the supervisor gives."""
-    job = hosts(count)
+    job = hosts(count, BYOC_NPROC=str(processes))
     job.program("allreduce.py")
     job.start()
     assert job.codes() == [0] * count, [host.err for host in job.members]
-    world = 2 * count
+    world = processes * count
     total = world * (world - 1) / 2
     steps = [line for line in job[0].out.splitlines() if line.startswith("step:")]
     assert steps == [f"step: {step} sum={total};" for step in range(3)]

@@ -177,7 +177,7 @@ def test_the_same_job_again_is_the_same_job(job, local, client):
     assert result["name"] == job[0]
     assert result["made"] == []
     assert result["model"].endswith("model.tar.gz")
-    assert "is there already, Completed" in err
+    assert "exists already, Completed" in err
     out, _ = local("train", "--new", "--wait")
     assert out.startswith(job[0] + "-")
 
@@ -227,7 +227,7 @@ def test_an_endpoint_is_made_kept_and_updated(job, local, client):
     assert ask(client, b"x") == "first:x"
     out, err = local("endpoint", "--wait", "--json")
     assert json.loads(out)["made"] == []
-    assert "is there already, InService" in err
+    assert "exists already, InService" in err
     local("train", "--wait", "--set", "hyperparameters.answer=second")
     _, err = local("endpoint", "--wait")
     assert "endpoint digits: updated" in err

@@ -18,7 +18,7 @@ def main() -> int:
 
 
 def _open_streams() -> None:
-    """Standard streams always exist, and print any character in some way."""
+    """Open standard streams that are missing, and make them print any character in some way."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed by the caller
             descriptor = os.open(os.devnull, os.O_RDWR)

@@ -36,7 +36,7 @@ def ecr_hosts(*texts: str) -> list[str]:
 
 @contextmanager
 def lent(hosts: list[str]) -> Iterator[list[str]]:
-    """Give docker a login for those of `hosts` that it has none for; yield them."""
+    """Give docker a login for each of `hosts` that it lacks one for; yield those."""
     missing = [host for host in hosts if docker_login(host) is None]
     if not missing:
         yield []

@@ -36,7 +36,7 @@ _BY_START = (
 
 
 def guess(name: str, body: bytes) -> str:
-    """Return the media type; `name` is empty for a body that comes from nowhere in particular."""
+    """Return the media type; `name` is empty for a body that is not a file's."""
     by_suffix = _BY_SUFFIX.get(PurePath(name).suffix.lower())
     if by_suffix is not None:
         return by_suffix

@@ -187,7 +187,7 @@ def check_engine(arguments: argparse.Namespace, option: str, hint: str) -> None:
 
 
 def image_of(arguments: argparse.Namespace, default_image: str) -> str:
-    """Return the image that is asked for; RequestError if the engine has no use for it."""
+    """Return the image to use. Raise RequestError if one is named and the engine needs none."""
     check_engine(arguments, "image", hint="Add --engine docker, or leave --image out")
     image: str = arguments.image or default_image
     return image
@@ -224,7 +224,7 @@ def make_engine(
 
 
 def sweep(engine: Engine) -> None:
-    """End and remove what an earlier command left that was killed."""
+    """End and remove what a command left that was killed."""
     for sentence in leftovers.end_commands(docker_too=engine.name == "docker"):
         console.step(sentence)
 
@@ -246,7 +246,7 @@ def add_shell(parser: argparse.ArgumentParser, command: str) -> None:
     )
 
 
-def attend(engine: ShellEngine, spec: ContainerSpec, command: str) -> int:
+def open_shell(engine: ShellEngine, spec: ContainerSpec, command: str) -> int:
     """Return the exit code of the shell, or that of the signal that ended it."""
     console.step(f"a shell in the container; `{command}` starts what would run, `exit` removes it")
     received = signals.received()

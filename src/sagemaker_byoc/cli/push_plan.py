@@ -43,7 +43,7 @@ _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?")
 _ECR_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
 """The service model's RepositoryName, 2 to 256 characters."""
 _ACCOUNT = "ACCOUNT"
-"""Stands in a plan for what only AWS knows."""
+"""Placeholder in a plan for the account, which only AWS knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +226,7 @@ class _EcrTarget:
         steps.append(Step(ecr.LOGIN.command(region), self._log_in, why))
         steps += [*_source_login(self.push), *source_steps(self.push)]
         steps += [Step(call.command(region), act, why) for call, why, act in self.ensuring.steps()]
-        steps[-1] = _then(steps[-1], self._aim)
+        steps[-1] = _then(steps[-1], self._set_destination)
         steps += transfer_steps(self.push)
         asked = ecr.describe_image(self.ensuring.wanted, "sha256:DIGEST")
         return [*steps, Step(asked.command(region), self._confirm, "its media type")]
@@ -242,7 +242,7 @@ class _EcrTarget:
         self.push.find_login = lambda host: login if host == own_host else login_of(host)
         self.push.plain = is_plain(authorization.endpoint, insecure=self.request.insecure)
 
-    def _aim(self) -> None:
+    def _set_destination(self) -> None:
         """Send the image to the repository that ECR has now."""
         repository, wanted = self.ensuring.repository, self.ensuring.wanted
         place = f"account {wanted.account}, region {self.cloud.region}"
@@ -254,12 +254,12 @@ class _EcrTarget:
         self.push.immutable = repository.mutability == ecr.IMMUTABLE
 
     def _confirm(self) -> None:
-        """Compare with what ECR says of the image, which is what SageMaker goes by."""
+        """Compare with what ECR says of the image, which SageMaker relies on."""
         pushed = self.push.pushed
         try:
             found = ecr.stored_image(self.cloud, self.ensuring.wanted, pushed.digest)
         except AwsError as error:
-            if "AccessDenied" in error.code:  # may push and not look: the registry was asked
+            if "AccessDenied" in error.code:  # may push, not describe: the registry was asked
                 self.push.screen.note(f"not confirmed with ecr DescribeImages: {error.code}")
                 return
             raise
@@ -295,7 +295,7 @@ def _then(step: Step, act: Callable[[], None]) -> Step:
 
 
 def is_plain(endpoint: str, *, insecure: bool) -> bool:
-    """Tell whether a registry elsewhere is used without TLS. Raise RequestError if not allowed."""
+    """Return whether a remote registry is used without TLS. Raise RequestError if not allowed."""
     scheme, _, rest = endpoint.partition("://")
     host = urlsplit(endpoint).hostname or rest
     if scheme != "http" or is_loopback(host):

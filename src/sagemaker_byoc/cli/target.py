@@ -177,14 +177,14 @@ def state_folder(arguments: argparse.Namespace) -> Path:
 
 
 @contextmanager
-def explained_imports() -> Iterator[None]:
-    """Turn a missing package into MachineError: what the region needs is an extra."""
+def explained_imports(room: str = "the region", extra: str = "local") -> Iterator[None]:
+    """Turn a missing package into MachineError: what `room` needs is an extra."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise MachineError(
             f"the Python package {error.name} is missing",
-            hint=f"Install what the region needs: {add_extra('local')}",
+            hint=f"Install what {room} needs: {add_extra(extra)}",
         ) from error
 
 

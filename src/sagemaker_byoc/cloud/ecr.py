@@ -1,4 +1,4 @@
-"""ECR: a login, a repository as it is wanted, and what ECR says of an image in it."""
+"""ECR: log in, create or change a repository, describe an image in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RULE = "byoc: keep the last untagged images"
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Good for every registry that the credentials may use, for 12 hours."""
+    """Valid for every registry that the credentials may use, for 12 hours."""
 
     user: str
     password: str = field(repr=False)
@@ -30,7 +30,7 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedRepository:
-    """None leaves a setting as it is, or as ECR makes it."""
+    """None leaves a setting as it is, or at ECR's default."""
 
     name: str
     account: str
@@ -62,7 +62,7 @@ def log_in(cloud: Cloud) -> Authorization:
     try:
         decoded = base64.b64decode(data["authorizationToken"], validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise AwsError("", "ECR's token is none", hint="Check AWS_ENDPOINT_URL") from error
+        raise AwsError("", "ECR's token is not valid", hint="Check AWS_ENDPOINT_URL") from error
     user, _, password = decoded.partition(":")
     return Authorization(user, password, str(data["proxyEndpoint"]))
 
@@ -165,12 +165,26 @@ class Ensuring:
         return Repository(str(found["repositoryUri"]), mutability, tuple(self.done))
 
     def _find(self) -> None:
-        self._found = _find(self.cloud, self.wanted)
+        try:
+            answer = self.cloud.call(describe(self.wanted))
+        except AwsError as error:
+            if error.code != "RepositoryNotFoundException":
+                raise
+            return
+        self._found = dict(only(describe(self.wanted), answer, "repositories"))
 
     def _create(self) -> None:
-        if self._found is None:
-            self._found = _create(self.cloud, self.wanted)
-            self.done.append("created")
+        if self._found is not None:
+            return
+        try:
+            self._found = dict(self.cloud.call(create(self.wanted))["repository"])
+        except AwsError as error:
+            if error.code != "RepositoryAlreadyExistsException":
+                raise
+            self._find()  # somebody else was quicker
+            if self._found is None:
+                raise
+        self.done.append("created")
 
     def _set_mutability(self) -> None:
         before, wanted = self.repository.mutability, self.wanted.mutability
@@ -215,28 +229,6 @@ def stored_image(cloud: Cloud, wanted: WantedRepository, digest: str) -> StoredI
 
 def _place(wanted: WantedRepository) -> dict[str, Any]:
     return {"registryId": wanted.account, "repositoryName": wanted.name}
-
-
-def _find(cloud: Cloud, wanted: WantedRepository) -> dict[str, Any] | None:
-    try:
-        found = only(describe(wanted), cloud.call(describe(wanted)), "repositories")
-    except AwsError as error:
-        if error.code == "RepositoryNotFoundException":
-            return None
-        raise
-    return dict(found)
-
-
-def _create(cloud: Cloud, wanted: WantedRepository) -> dict[str, Any]:
-    try:
-        return dict(cloud.call(create(wanted))["repository"])
-    except AwsError as error:
-        if error.code != "RepositoryAlreadyExistsException":
-            raise
-        found = _find(cloud, wanted)  # somebody else was quicker
-        if found is None:
-            raise
-        return found
 
 
 def _needs_lifecycle(cloud: Cloud, wanted: WantedRepository) -> bool:

@@ -30,13 +30,15 @@ _LEVEL = 1
 def pack(folder: Path, archive: Path, on_left: folders.OnLeft | None = None) -> bool:
     """Write `archive` from what is in the user's own `folder`; return False if it is empty.
 
-    Links within the folder stay links. Of what is left out, `on_left` gets a sentence each; without
-    it, ArchiveError is raised.
+    Links within the folder stay links. `on_left` gets a sentence for each entry that is left out;
+    without it, raise ArchiveError.
     """
 
     def refuse(sentence: str) -> None:
         raise ArchiveError(
-            where=str(folder), what=f"can't be packed whole; {sentence}", hint="Copy or remove it"
+            where=str(folder),
+            what=f"can't be packed completely; {sentence}",
+            hint="Copy or remove it",
         )
 
     if not folder.is_dir():
@@ -67,9 +69,8 @@ def pack_entries(
 ) -> bool:
     """Write `archive`, whole or not at all; return False, writing nothing, without entries.
 
-    `on_bytes` gets the bytes of the files as they are read.
-
-    The same files, with the same times, make the same bytes.
+    `on_bytes` gets the number of bytes that were read of the files. The same files, with
+    the same times, make the same bytes.
     """
     waiting = iter(entries)
     first = next(waiting, None)
@@ -143,8 +144,8 @@ def _add(tar: tarfile.TarFile, entry: folders.Entry, on_bytes: OnBytes | None) -
 
 
 def unpack(archive: Path, folder: Path, on_bytes: OnBytes | None = None) -> None:
-    """Unpack into `folder`. Links and names that lead outside it are refused, and so is a damaged
-    archive; what had been unpacked before that stays in `folder`, which the caller throws away.
+    """Unpack into `folder`. Raise ArchiveError for a damaged archive, and for links and names that
+    lead outside; what was unpacked before stays in `folder`, which the caller removes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     where = str(archive)

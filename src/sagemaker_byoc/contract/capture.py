@@ -32,13 +32,15 @@ _PAGE = f"{GUIDE}: model-monitor-data-capture-endpoint"
 _CHECKED = "2026-11-23"
 
 EVENT_VERSION = Fact("0", "eventVersion", _PAGE, _CHECKED)
-SUFFIX = Fact(".jsonl", "file name", _PAGE, _CHECKED, "what is still being written ends otherwise")
+SUFFIX = Fact(
+    ".jsonl", "file name", _PAGE, _CHECKED, "a file that is still being written ends otherwise"
+)
 FILE_NAME = Fact(
     "%M-%S-MILLISECONDS-UUID.jsonl",
     "file name",
     "keys of captures in public repositories, such as 32-18-648-cee08c3a-02ce-….jsonl",
     _CHECKED,
-    "of the moment that the file was begun; the guide only shows <file>.jsonl",
+    "the time at which the file was begun; the guide only shows <file>.jsonl",
 )
 CSV_TYPES = Fact(
     ("text/csv",), "media types", "SageMaker SDK: DataCaptureConfig.csv_content_types", _CHECKED
@@ -48,7 +50,7 @@ JSON_TYPES = Fact(
     "media types",
     "SageMaker SDK: DataCaptureConfig.json_content_types",
     _CHECKED,
-    "where CaptureContentTypeHeader is left out altogether, all data is BASE64",
+    "without CaptureContentTypeHeader, all data is BASE64",
 )
 
 
@@ -97,8 +99,8 @@ class Payload:
 
     @classmethod
     def of(cls, body: bytes, content_type: str | None, types: ContentTypes) -> Payload:
-        """A body that claims to be CSV or JSON and is not UTF-8 (compressed, another charset) would
-        not come back as it was: it is kept as BASE64."""
+        """Return the payload. A body of type CSV or JSON that is not UTF-8 (compressed, another
+        charset) is kept as BASE64: as text it could not be restored."""
         encoding = types.encoding_of(content_type)
         if encoding is not Encoding.BASE64:
             try:
@@ -151,11 +153,8 @@ class Record:
 
     @classmethod
     def from_line(cls, line: bytes | str) -> Record:
-        """Raises CaptureError."""
-        try:
-            document = json.loads(line)
-        except ValueError as error:
-            raise _wrong("line", f"is not JSON ({error})") from error
+        """Raise CaptureError."""
+        document = _parsed(line)
         data, metadata = _object(document, "captureData"), _object(document, "eventMetadata")
         attributes = metadata.get("customAttributes") or ()
         if isinstance(attributes, str):
@@ -176,8 +175,8 @@ LINE_HEAD = '{"captureData":{'
 
 
 def payload_head(mode: Mode, content_type: str) -> str:
-    """Up to the quoted data. A body without a content type has null, as in the schema of captured
-    data that AWS's example sm-model_monitor_byoc_llm_monitor holds."""
+    """Return the part up to the quoted data. A body without a content type has null, as in the
+    schema of captured data in AWS's example sm-model_monitor_byoc_llm_monitor."""
     key, kind = _KEYS[mode], encode_basestring(content_type) if content_type else "null"
     return f'"{key}":{{"observedContentType":{kind},"mode":"{mode.value}","data":'
 
@@ -187,14 +186,14 @@ def payload_tail(encoding: Encoding) -> str:
 
 
 def moment_of(time: datetime) -> str:
-    """`inferenceTime`; `time` in UTC."""
+    """Return `inferenceTime`; `time` is in UTC."""
     return f"{time.isoformat()[:19]}Z"
 
 
 def line_tail(
     event_id: str, moment: str, inference_id: str = "", custom_attributes: Sequence[str] = ()
 ) -> str:
-    """From the end of captureData to the line feed. `event_id` needs no escaping."""
+    """Return the part from the end of captureData to the line feed. `event_id` is not escaped."""
     more = f',"inferenceId":{encode_basestring(inference_id)}' if inference_id else ""
     if custom_attributes:
         more += f',"customAttributes":[{",".join(map(encode_basestring, custom_attributes))}]'
@@ -205,6 +204,13 @@ def line_tail(
 
 
 # ── reading ──
+
+
+def _parsed(line: bytes | str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise _wrong("line", f"is not JSON ({error})") from error
 
 
 def _object(document: object, key: str) -> Mapping[str, Any]:
@@ -261,16 +267,12 @@ class GroundTruth:
 
     @classmethod
     def from_line(cls, line: bytes | str) -> GroundTruth:
-        """Raises CaptureError."""
-        try:
-            document = json.loads(line)
-        except ValueError as error:
-            raise _wrong("line", f"is not JSON ({error})") from error
-        return cls.from_document(document)
+        """Raise CaptureError."""
+        return cls.from_document(_parsed(line))
 
     @classmethod
     def from_document(cls, document: object) -> GroundTruth:
-        """Raises CaptureError. A label that is a JSON value, and not text, is read as JSON."""
+        """Raise CaptureError. A label that is a JSON value, and not text, is read as JSON."""
         found, metadata = _object(document, "groundTruthData"), _object(document, "eventMetadata")
         data, encoding = found.get("data"), str(found.get("encoding") or Encoding.CSV).upper()
         if data is None or data == "":
@@ -292,7 +294,7 @@ _HOUR = re.compile(r"(?:^|/)(\d{4})/(\d\d)/(\d\d)/(\d\d)(?=/|$)")
 
 
 def hour_folder(time: datetime) -> str:
-    """Below DESTINATION/ENDPOINT/VARIANT; `time` in UTC."""
+    """Return the folder below DESTINATION/ENDPOINT/VARIANT; `time` is in UTC."""
     return f"{time:%Y/%m/%d/%H}"
 
 
@@ -393,7 +395,7 @@ class Lines:
         if is_text:
             try:
                 return f"{head}{encode_basestring(body.decode())}{tail}"
-            except UnicodeDecodeError:  # it would not come back as it was: see Payload.of
+            except UnicodeDecodeError:  # see Payload.of
                 tail = payload_tail(Encoding.BASE64)
         return f'{head}"{base64.b64encode(body).decode()}"{tail}'
 

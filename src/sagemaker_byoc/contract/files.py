@@ -58,24 +58,24 @@ def read_object(path: Path) -> dict[str, Json] | None:
             what=f"can't be read ({error.strerror})",
             hint="Make it readable for the container's user",
         ) from error
+    return parse_object(text, str(path))
+
+
+def parse_object(text: bytes | str, where: str) -> dict[str, Json]:
+    """Return the JSON object in `text`. Raise DocumentError."""
     if not text.strip():
-        raise DocumentError(where=str(path), what="is empty", hint="Write {}, or remove the file")
+        raise DocumentError(where=where, what="is empty", hint="Write {}, or remove the file")
     try:
         document: Json = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(
-            where=str(path), what=f"is not JSON ({error})", hint="Write one JSON object"
-        ) from error
+        what = f"is not JSON ({error})"
+        raise DocumentError(where=where, what=what, hint="Write one JSON object") from error
     except KeyError as error:
-        raise DocumentError(
-            where=str(path), what=f"has the name {error} twice", hint="Remove one of the two"
-        ) from error
+        what = f"has the name {error} twice"
+        raise DocumentError(where=where, what=what, hint="Remove one of the two") from error
     if not isinstance(document, dict):
-        raise DocumentError(
-            where=str(path),
-            what=f"holds a JSON {type(document).__name__}, not an object",
-            hint="Write one JSON object",
-        )
+        what = f"holds a JSON {type(document).__name__}, not an object"
+        raise DocumentError(where=where, what=what, hint="Write one JSON object")
     return document
 
 

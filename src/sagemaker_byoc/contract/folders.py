@@ -1,7 +1,7 @@
 """Walk a user's own folder, or a tree that a container wrote, which may hold anything.
 
 In such a tree names are resolved inside the tree, from one open folder to the next: no link leads
-outside, and what is exchanged between a look and an open is not read by mistake. Only regular files
+outside, and a file that is replaced between the look and the open is not read. Only regular files
 are read; a device, a FIFO or a socket is reported and left out, and so is what is too deep, too
 large or too much.
 """
@@ -39,19 +39,19 @@ DESKTOP_FILES = frozenset({"Thumbs.db", "desktop.ini"})
 """Files of Windows that are neither data nor a part of a model."""
 
 LEFT_OUT = "left out: "
-"""Begins each sentence about a thing that is not taken."""
+"""Start of each sentence about an entry that is left out."""
 
 OnLeft = Callable[[str], None]
-"""Gets one sentence for each thing that is left out."""
+"""Called with one sentence for each entry that is left out."""
 
 
 class LeftOutError(Exception):
-    """One thing of a tree is not taken; the text follows "because"."""
+    """An entry of a tree is left out; the text follows "because"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing below the walked folder; `file` is open while the walk stands here."""
+    """One entry below the walked folder; `file` is open until the walk continues."""
 
     relative: str
     status: os.stat_result
@@ -68,7 +68,7 @@ def readable(text: str) -> str:
 
 
 def left_out(path: str | PurePosixPath, why: object) -> str:
-    """Return the sentence for one thing of a container's /opt/ml, or of another absolute path."""
+    """Return the sentence for an entry of a container's /opt/ml, or for another absolute path."""
     return f"{LEFT_OUT}{readable(str(DEFAULT_ROOT / path))} because {why}"
 
 
@@ -104,7 +104,7 @@ def files(
 
 
 def remove(folder: Path) -> None:
-    """Remove a tree, as far as that is possible; what stays is logged, not raised."""
+    """Remove a tree as far as possible; what stays is logged, not raised."""
 
     def report(_: object, path: str, failure: tuple[object, BaseException, object]) -> None:
         if not isinstance(failure[1], FileNotFoundError):
@@ -382,7 +382,7 @@ def open_entry(name: str, folder: int, status: os.stat_result) -> int:
     kind = stat.S_IFMT(opened.st_mode) == stat.S_IFMT(status.st_mode)
     if not kind or not os.path.samestat(opened, status):
         os.close(descriptor)
-        raise LeftOutError("it was exchanged while it was opened")
+        raise LeftOutError("it was replaced while it was opened")
     return descriptor
 
 

@@ -1,4 +1,4 @@
-"""What a serving container speaks and keeps to: routes, port, limits, headers, deadlines."""
+"""The protocol of a serving container: routes, port, limits, headers, deadlines."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ DEFAULT_PROGRAM = Fact("inference.py", "file name", _TOOLKIT, _CHECKED)
 PACKAGES = ("flask", "gunicorn", "numpy", "orjson")
 """Packages of the extra `serve` without which the server does not start."""
 APPLICATIONS = ("wsgi.py", "predictor.py")
-"""Files to try if no program is named and the default one is missing: where the examples of
-AWS's for a container of one's own have their application."""
+"""Files to try if no program is named and the default one is missing: AWS's examples of custom
+containers have their application there."""
 REALTIME_DEADLINE = Fact(
     58.0, "seconds", _OURS, _CHECKED, "the platform's 60 less what the answer needs to travel"
 )
@@ -134,5 +134,5 @@ BATCH_DEADLINE = Fact(
     "seconds",
     f"{GUIDE}: ModelClientConfig.InvocationsTimeoutInSeconds, default 600",
     _CHECKED,
-    "the container is not told the job's own value",
+    "the container does not receive the job's own value",
 )

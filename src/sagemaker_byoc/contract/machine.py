@@ -1,4 +1,4 @@
-"""What this container may use of the machine: CPUs, memory and GPUs, as both images count them.
+"""CPUs, memory and GPUs that this container may use, as both images count them.
 
 No program is started to find out: `nvidia-smi` takes a tenth of a second, and some images lack it.
 """
@@ -17,7 +17,7 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
 NVIDIA_PROC = Path("/proc/driver/nvidia/gpus")
 DRIVER = Path("/proc/driver/nvidia/version")
-"""What the NVIDIA driver says of itself; every container on its host sees it."""
+"""Version of the NVIDIA driver; every container on its host sees this file."""
 DEVICES = Path("/dev")
 CUDA_DEVICES = "CUDA_VISIBLE_DEVICES"
 
@@ -169,7 +169,7 @@ def _present(proc: Path, devices: Path) -> int:
 
 
 def _handed_over(value: str, present: int) -> tuple[str, ...]:
-    """Return what NVIDIA_VISIBLE_DEVICES leaves of the GPUs that are present.
+    """Return those of the present GPUs that NVIDIA_VISIBLE_DEVICES allows.
 
     The container's runtime has read it already, so it can only say less than the device files.
     Empty and `void` say nothing: Kubernetes writes `void` where it hands GPUs over another way.
@@ -215,13 +215,13 @@ def _valid(entry: str, prefix: str, present: int) -> str | None:
     return str(int(number[1])) if number and int(number[1]) < present else None
 
 
-# ── control groups: both versions; a file that is not there means no limit and no news ──
+# ── control groups: both versions; a missing file means no limit ──
 
 
 def _ancestry(mount: Path, membership: Path, controller: str) -> Iterator[Path]:
     """Yield this process's folder under `mount`, then each above it, up to `mount` itself."""
     folder = mount / _path_of(membership, controller).lstrip("/")
-    # Without a namespace of its own a container sees the host's path here, and no such folder.
+    # Without its own cgroup namespace, a container sees the host's path, which is not mounted.
     while folder != mount and folder.is_relative_to(mount):
         if folder.is_dir():
             yield folder

@@ -95,7 +95,7 @@ def installed() -> dict[str, str]:
 def held(packages: Mapping[str, str], replace: str = "") -> dict[str, str]:
     """Return version by name of what stays as it is; `replace` names what need not.
 
-    Raises ConflictError for a name in `replace` that is not held: it would have no effect.
+    Raise ConflictError for a name in `replace` that is not held: it would have no effect.
     """
     given = {canonical(word) for word in re.split(r"[\s,]+", replace) if word}
     found = {name: version for name, version in packages.items() if _group(name)}
@@ -128,7 +128,7 @@ def constraints(packages: Mapping[str, str]) -> list[str]:
 
 
 def cause(said: str, packages: Mapping[str, str]) -> str:
-    """Return what pip's output says of a failure; `packages` are the held ones."""
+    """Return the cause of a failure from pip's output; `packages` are the held ones."""
     found = list(dict.fromkeys(_conflicts(said)))
     missing = [(FILE, match["asked"].strip()) for match in _MISSING.finditer(said)]
     ours = [(who, what) for who, what in (*found, *missing) if _name(what) in packages]
@@ -239,7 +239,7 @@ def _lines_of(first: Path) -> Iterator[str]:
             with file.open("rb") as stream:
                 data = stream.read(_LONGEST)
         except OSError:
-            continue  # pip says it better
+            continue  # pip reports it
         lines = re.sub(r"\\\r?\n", " ", _decoded(data)).splitlines()
         for line in (_EDITABLE.sub("", line.strip()) for line in lines):
             nested = _NESTED.match(line)
@@ -256,15 +256,19 @@ def _decoded(data: bytes) -> str:
     return data.decode(next(found, "utf-8"), errors="replace")
 
 
-def _check(pip: Sequence[str]) -> list[str]:
-    done = subprocess.run(
-        [*pip, "check"],
+def _finished(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         errors="replace",
         check=False,
     )
+
+
+def _check(pip: Sequence[str]) -> list[str]:
+    done = _finished([*pip, "check"])
     return done.stdout.splitlines() if done.returncode else []
 
 
@@ -279,14 +283,7 @@ def _warn_of_idle(there: Mapping[str, str]) -> None:
 
 
 def _import(name: str, version: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", f"import {name}"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    done = _finished([sys.executable, "-I", "-c", f"import {name}"])
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise ConflictError(

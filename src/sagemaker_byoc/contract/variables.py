@@ -157,7 +157,7 @@ TIMEOUT_SECONDS = _theirs(
     "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
     SERVE,
     _TOOLKIT,
-    "comes before the one without the unit",
+    "wins over the one without the unit",
 )
 CLASSIC_TIMEOUT = _theirs("MODEL_SERVER_TIMEOUT", SERVE, _CLASSIC, "seconds")
 DEFAULT_ACCEPT = _theirs("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", SERVE, _TOOLKIT)
@@ -172,13 +172,13 @@ QUEUE_MB = _ours(
     "BYOC_QUEUE_MB",
     SERVE,
     "0010",
-    "bodies of all requests under way; a quarter of the memory, ≤ 1024",
+    "bodies of all requests in progress; a quarter of the memory, ≤ 1024",
 )
 BATCH_SIZE = _ours(
     "BYOC_BATCH",
     SERVE,
     "0010",
-    "requests that may run as one batch; comes before the handlers' own",
+    "requests that may run as one batch; wins over the handlers' own",
 )
 TARGET_LATENCY = _ours(
     "BYOC_TARGET_LATENCY_MS", SERVE, "0010", "batches grow and shrink to take at most this long"
@@ -228,7 +228,10 @@ CAPTURE_JSON_TYPES = _ours(
 CAPTURE_SECONDS = _ours("BYOC_CAPTURE_SECONDS", SERVE, "0017", "until a file is complete; 60")
 CAPTURE_MB = _ours("BYOC_CAPTURE_MB", SERVE, "0017", "at which a file is complete; 64")
 CAPTURE_BODY_MB = _ours(
-    "BYOC_CAPTURE_BODY_MB", SERVE, "0017", "of a body; with a larger one no record; 6"
+    "BYOC_CAPTURE_BODY_MB",
+    SERVE,
+    "0017",
+    "largest body; an invocation with a larger one is not recorded; 6",
 )
 CAPTURE_QUEUE_MB = _ours("BYOC_CAPTURE_QUEUE_MB", SERVE, "0017", "that may wait for the disk; 64")
 CAPTURE_FREE_PERCENT = _ours(

@@ -1,4 +1,4 @@
-"""A call of an AWS service as data, what makes it, and its refusal."""
+"""A call of an AWS service as data, the protocol of what makes calls, and the refusal of one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Call:
 
     @property
     def method(self) -> str:
-        """boto3's name of it: create_repository."""
+        """The name of boto3's method: create_repository."""
         return _words(self.operation, "_")
 
     def command(self, region: str) -> str:

@@ -1,4 +1,4 @@
-"""The docker client as a program: finds it, runs it, bounds it, and explains its failures.
+"""The docker client as a program: find it, run it within a time limit, explain its failures.
 
 The client is `docker` on PATH, or what the variable DOCKER names. Only the command line is used, so
 podman's and a remote engine's do as well.
@@ -36,7 +36,7 @@ _VALUES = frozenset({"--env", "-e", "--build-arg"})
 
 
 class DockerError(MachineError):
-    """The engine answered, and refused; `text` is what it said."""
+    """The engine refused a command; `text` is its answer."""
 
     def __init__(self, verb: str, text: str) -> None:
         self.text = text
@@ -44,7 +44,7 @@ class DockerError(MachineError):
 
 
 class NoClientError(MachineError):
-    """There is no program to ask an engine with."""
+    """No docker client was found."""
 
 
 class SilentError(MachineError):
@@ -187,7 +187,7 @@ def _ended(
 
 
 def inspect(kind: str, name: str) -> dict[str, Json] | None:
-    """Return what `docker KIND inspect NAME` says; None if the engine has no such thing."""
+    """Return the output of `docker KIND inspect NAME`; None if there is no such thing."""
     try:
         found: list[dict[str, Json]] = json.loads(run(kind, "inspect", name))
     except DockerError as error:

@@ -90,7 +90,7 @@ _SETS = re.compile(r"[\[&~|]")
 
 
 class Ignore:
-    """`matches` wants a path relative to the context, with slashes."""
+    """Compiled rules; their paths are relative to the context, with slashes."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         patterns = [pattern for line in lines if (pattern := _pattern(line)) is not None]
@@ -111,7 +111,7 @@ class Ignore:
         return decision
 
     def prunes(self, folder: str) -> bool:
-        """Return whether all of `folder` is left out, so that it need not be looked into.
+        """Return whether all of `folder` is left out, so that it need not be read.
 
         An exception counts only if it comes after the line that leaves the folder out.
         """

@@ -39,6 +39,10 @@ class Ports:
             self._taken.discard(port)
 
 
+def free_port() -> int:
+    return Ports().take()
+
+
 def is_free(port: int) -> bool:
     """Return whether nothing listens on `port` of 127.0.0.1."""
     with socket.socket() as probe:

@@ -22,6 +22,7 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import ContractError, DocumentError, RequestError
+from sagemaker_byoc.contract.files import parse_object
 from sagemaker_byoc.contract.training.runs import (
     DEFINITIONS_FILE,
     METRICS_FILE,
@@ -147,7 +148,7 @@ class Run:
     """All values of each metric, in the order of steps."""
 
     def best(self, metric: str, goal: Goal | None = None) -> float | None:
-        """The greatest or the smallest value, by `goal` or the name; None if neither is known."""
+        """Return the greatest or the smallest value, by `goal` or by the name; None if unknown."""
         goal = goal or goal_of(metric)
         last = self.record.metrics.get(metric)
         known = self.points.get(metric) or (() if last is None else (last,))
@@ -161,7 +162,7 @@ class Run:
 class Found:
     runs: list[Run] = field(default_factory=list)
     broken: list[ContractError] = field(default_factory=list)
-    """What can't be read, with its place; the other runs are listed all the same."""
+    """Files that can't be read; the other runs are listed all the same."""
 
 
 def find_runs(folder: Path) -> Found:
@@ -199,20 +200,20 @@ def find_runs(folder: Path) -> Found:
     return found
 
 
-def of_job(job: RunRecord, told: Run) -> Run:
-    """What Track left in a job's output, under the job's name and with its end."""
+def of_job(job: RunRecord, tracked: Run) -> Run:
+    """Return the run that Track left in a job's output, with the job's name and status."""
     record = replace(
-        told.record,
+        tracked.record,
         name=job.name,
         status=job.status,
-        image=told.record.image or job.image,
-        metrics={**job.metrics, **told.record.metrics},
+        image=tracked.record.image or job.image,
+        metrics={**job.metrics, **tracked.record.metrics},
     )
-    return replace(told, record=record)
+    return replace(tracked, record=record)
 
 
 def _run(path: Path) -> Run | None:
-    """Raises DocumentError for a file of a run that can't be read."""
+    """Return the run of a file, None if it has none. Raise DocumentError if it can't be read."""
     is_log = path.suffix == ".log" and not path.with_name(RUN_FILE).exists()
     if not (is_log or path.name in {RUN_FILE, OUTPUT_ARCHIVE}):
         return None
@@ -263,16 +264,7 @@ def from_archive(path: Path) -> Run | None:
 
 
 def _record(text: str, where: str) -> RunRecord:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DocumentError(
-            where=where, what=f"is not JSON ({error})", hint="Remove it, or write it again"
-        ) from error
-    if not isinstance(document, dict):
-        what = f"holds a JSON {type(document).__name__}, not an object"
-        raise DocumentError(where=where, what=what, hint="Remove it, or write it again")
-    return RunRecord.parse(document, where)
+    return RunRecord.parse(parse_object(text, where), where)
 
 
 def _with_points(record: RunRecord, place: Path, text: str) -> Run:
@@ -326,7 +318,5 @@ def _from_log(path: Path, definitions: Path) -> Run:
 
 
 def _is_definition(found: object) -> bool:
-    return isinstance(found, dict) and all(isinstance(found.get(key), str) for key in _KEYS)
-
-
-_KEYS = ("Name", "Regex")
+    keys = ("Name", "Regex")
+    return isinstance(found, dict) and all(isinstance(found.get(key), str) for key in keys)

@@ -53,7 +53,7 @@ class EcrHost:
 
 
 def parse(text: str) -> Reference:
-    """Raise RequestError for a name that no registry takes."""
+    """Return the parts of an image's name. Raise RequestError if no registry accepts it."""
     if len(text) > IMAGE_NAME.value:
         raise RequestError(
             f"the image name has {len(text)} characters; SageMaker takes {IMAGE_NAME.value}",
@@ -123,7 +123,7 @@ class Fault:
 
 
 def storage_fault(media_type: str, manifest: Mapping[str, Any], machine: str = "") -> Fault | None:
-    """Return what SageMaker does not take of an image's form; `manifest` may be empty."""
+    """Return why SageMaker refuses how an image is stored; `manifest` may be empty."""
     hint = (
         "`byoc push` stores it as SageMaker takes it; so do docker buildx build --platform "
         f"linux/{machine or AMD64} --provenance=false --output type=registry,oci-mediatypes=false, "
@@ -134,7 +134,7 @@ def storage_fault(media_type: str, manifest: Mapping[str, Any], machine: str = "
         return Fault(what, hint)
     config = as_string(as_object(manifest.get("config")).get("mediaType"))
     if config and config not in {DOCKER_CONFIG, OCI_CONFIG}:
-        what = f"is not an image: what is stored there is {config}"
+        what = f"is not an image but {config}"
         return Fault(what, "Name an image; its repository holds other things too")
     if media_type != DOCKER_MANIFEST.value:
         return Fault(f"is stored as {media_type}, which SageMaker refuses", hint)

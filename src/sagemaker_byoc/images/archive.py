@@ -111,7 +111,7 @@ def _source(file: IO[bytes]) -> Source:
 
 
 def _tar(source: Source) -> Iterator[tuple[str, Source | str]]:
-    """Path and content; the target of a link in place of its content."""
+    """Yield path and content; the target of a link in place of its content."""
     for entry, body in entries(source):
         if entry.kind in {"link", "hardlink"}:
             yield entry.name, entry.link if entry.kind == "link" else f"/{entry.link}"
@@ -138,17 +138,14 @@ def _contents(pairs: Iterator[tuple[str, Source | str]], *, layers: bool) -> Con
             continue
         head = content.read(BLOCK)
         rest = _Joined(head, content)
-        if head[:2] == _GZIP or head[257:262] == b"ustar" or _is_empty_tar(head):
+        is_empty_tar = len(head) == BLOCK and not head.strip(b"\0")
+        if head[:2] == _GZIP or head[257:262] == b"ustar" or is_empty_tar:
             contents.layers[path] = read_layer(rest) if layers else None
         elif head[:4] == _ZSTD:
             contents.zstd.add(path)
         else:
             contents.documents[path] = _bounded(rest)
     return contents
-
-
-def _is_empty_tar(head: bytes) -> bool:
-    return len(head) == BLOCK and not head.strip(b"\0")
 
 
 def _bounded(source: Source) -> bytes:
@@ -174,18 +171,13 @@ class _Joined:
 
 
 def _image(contents: Contents, reference: str, platform: str) -> Image:
-    if "index.json" in contents.documents and _is_layout(contents):
-        return _oci_image(contents, reference, platform)
-    if "manifest.json" in contents.documents:
+    if "manifest.json" in contents.documents:  # newer engines' `docker save` writes both
         return _saved_image(contents, reference)
+    if "index.json" in contents.documents:
+        return _oci_image(contents, reference, platform)
     raise RequestError(
         f"{reference} is not an image archive: no manifest.json, no index.json", hint=_HINT
     )
-
-
-def _is_layout(contents: Contents) -> bool:
-    """Newer engines' `docker save` writes both; a layout whose blobs are packed is one to push."""
-    return "manifest.json" not in contents.documents
 
 
 def _saved_image(contents: Contents, reference: str) -> Image:

@@ -28,7 +28,7 @@ class Layer(list[File]):
 
 
 def read_layer(source: Source) -> Layer:
-    """Read a layer, packed with gzip or not. Raises HostileError if it is not one."""
+    """Read a layer, packed with gzip or not. Raise HostileError if it is not one."""
     files = Layer()
     by_path: dict[str, File] = {}
     kept = _Kept()
@@ -52,7 +52,7 @@ class _Kept:
     unread: int = 0
 
     def allows(self, look: Look) -> bool:
-        """Tell whether one more file may be looked into; half is left for files of known names."""
+        """Tell whether one more file may be looked into; half of the limit is for known names."""
         if look is Look.NO:
             return False
         is_named = look is Look.YES
@@ -104,7 +104,7 @@ def _linked(link: File, files: Mapping[str, File]) -> File:
 
 
 def merge(layers: Sequence[Layer]) -> Files:
-    """Oldest first."""
+    """Return the files of all layers, which come oldest first."""
     if sum(len(layer) for layer in layers) > FILES_LIMIT:
         raise HostileError(
             f"the image's layers hold over {FILES_LIMIT} files",
@@ -132,7 +132,7 @@ def merge(layers: Sequence[Layer]) -> Files:
 
 
 def _remove(visible: dict[str, File], layer: Layer) -> None:
-    """What the layer's whiteouts name goes, with all that lies below it."""
+    """Remove what the layer's whiteouts name, with all that is below it."""
     gone: set[str] = set()
     emptied: set[str] = set()
     for file in layer:

@@ -103,7 +103,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What the image's configuration says; empty where it says nothing."""
+    """What the image's configuration says; empty if it says nothing."""
 
     os: str = ""
     architecture: str = ""
@@ -321,7 +321,7 @@ def parse_object(data: bytes, what: str) -> dict[str, Json]:
 
 
 def parse_manifest(data: bytes, what: str, media_type: str = "") -> Manifest | Index:
-    """`media_type` is what came beside the document; what it says itself comes first."""
+    """Parse a manifest or index. `media_type`, which came with it, yields to its own."""
     document = parse_object(data, what)
     said = as_string(document.get("mediaType")) or media_type
     if said in INDEXES or (not said and "manifests" in document):
@@ -336,7 +336,7 @@ def parse_manifest(data: bytes, what: str, media_type: str = "") -> Manifest | I
 
 
 def parse_config(data: bytes, what: str) -> Config:
-    """The configuration blob of an image, which Docker and OCI share."""
+    """Parse the configuration of an image, which Docker and OCI share."""
     document = parse_object(data, what)
     config = make_config(
         as_object(document.get("config")),
@@ -354,7 +354,7 @@ def parse_config(data: bytes, what: str) -> Config:
 def make_config(
     inner: Mapping[str, Json], *, os: str, architecture: str, history: tuple[str, ...]
 ) -> Config:
-    """`inner` is the part about running, which an engine's `image inspect` spells the same."""
+    """Return the configuration. `inner` is the part that `image inspect` spells the same."""
     pairs = (as_string(pair).partition("=") for pair in as_list(inner.get("Env")))
     return Config(
         os=os,

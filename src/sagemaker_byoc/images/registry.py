@@ -102,7 +102,7 @@ class Registry:
         if digest_of(data) != digest:
             raise RegistryError(
                 f"{self.reference.registry} gave other bytes than {digest}",
-                hint="Push the image again; if it stays so, don't trust that registry",
+                hint="Push the image again; if this recurs, don't trust the registry",
             )
         return data
 

@@ -1,4 +1,4 @@
-"""What a check or a build makes besides its result: containers, networks, temporary folders.
+"""Containers, networks and temporary folders that a check or a build leaves beside its result.
 
 Each carries the identity of the process that made it, so that the next check or build can remove
 what is left of one that was killed: docker ps --all --filter label=sagemaker-byoc.check
@@ -17,7 +17,7 @@ from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.host import docker, owners
 
 LABEL = "sagemaker-byoc.check"
-"""Its value tells the things of one process from those of others."""
+"""Label whose value tells the things of one process from those of others."""
 _MINE = uuid.uuid4().hex[:12]
 _OWNER = f'{{{{.ID}}}}\t{{{{.Label "{owners.LABEL}"}}}}'
 _KINDS = (
@@ -33,7 +33,7 @@ def labels() -> list[str]:
 
 
 def whole(*arguments: str) -> str:
-    """Run a docker command to its end, also if a signal comes meanwhile, and then raise that.
+    """Run a docker command to its end, even if a signal arrives meanwhile, and raise that then.
 
     What a killed client has asked for is made all the same, and a moment later.
     """
@@ -53,7 +53,7 @@ def scratch(purpose: str = "check") -> Iterator[Path]:
 
 @contextmanager
 def removed() -> Iterator[None]:
-    """If the block does not end well, remove the containers and networks of this process."""
+    """Remove the containers and networks of this process if the block fails."""
     try:
         yield
     except BaseException:
@@ -71,7 +71,7 @@ def sweep() -> int:
 
 
 def sweep_folders() -> int:
-    """Do so for the temporary folders alone, which needs no engine."""
+    """Remove the temporary folders of ended processes, which needs no engine."""
     folders = [*owners.dead_folders()]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

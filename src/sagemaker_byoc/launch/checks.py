@@ -79,8 +79,7 @@ def check(
         _add(problems, shared, "role", missing(shared.where, "role"))
     bucket = shared.bucket
     if bucket and not facts.is_bucket_name(bucket):
-        wrong = SettingsError(f"{shared.where}: bucket is {bucket!r}", hint=rules.BUCKET_HINT)
-        _add(problems, shared, "bucket", wrong)
+        problems.report(f"{shared.where}: bucket", f"is {bucket!r}", rules.BUCKET_HINT)
         bucket = ""
     place = Place(
         region=region,
@@ -111,8 +110,7 @@ def _report_finding(operation: str, finding: Finding, shared: Shared, problems: 
     if finding.is_warning:
         problems.warn(f"warning: {key} {finding.what}. {finding.hint}")
     else:
-        error = SettingsError(f"{shared.where}: {key} {finding.what}", hint=finding.hint)
-        _add(problems, shared, key, error)
+        problems.report(f"{shared.where}: {key}", finding.what, finding.hint)
 
 
 def _without_wrong_types(shared: Shared, problems: Problems, models: Models) -> Shared:
@@ -141,8 +139,7 @@ def _draft(settings: Settings, place: Place, problems: Problems) -> Plan:
     if not is_name(shared.name):
         shared = replace(shared, name="name")
     if not shared.instance_type and _needs_type(settings):
-        error = missing(shared.where, "instance-type")
-        _add(problems, shared, "instance-type", error)
+        _add(problems, shared, "instance-type", missing(shared.where, "instance-type"))
         shared = replace(shared, instance_type=_TYPE)
     if isinstance(settings, train.TrainSettings):
         channels = {
@@ -154,11 +151,9 @@ def _draft(settings: Settings, place: Place, problems: Problems) -> Plan:
         return train.plan(replace(settings, shared=shared, channels=channels), place)
     job = endpoint.wanted_job(settings)
     if settings.model.startswith(endpoint.JOB) and not is_name(job):
-        error = SettingsError(
-            f"{shared.where}: model is {settings.model!r}, and {job!r} is not the name of a job",
-            hint='Write model = "job:NAME" with a job\'s name, or the beginning of one',
-        )
-        _add(problems, shared, "model", error)
+        what = f"is {settings.model!r}, and {job!r} is not the name of a job"
+        hint = 'Write model = "job:NAME" with a job\'s name, or the beginning of one'
+        problems.report(f"{shared.where}: model", what, hint)
     model = (
         _STAND_IN
         if settings.model.startswith(endpoint.JOB)

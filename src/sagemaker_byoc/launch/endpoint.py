@@ -16,7 +16,6 @@ from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
     Shared,
     merged_request,
-    plural,
     read_shared,
     require_instance_type,
     vpc,
@@ -26,7 +25,7 @@ from sagemaker_byoc.launch.table import Problems, SettingsError, Table
 
 JOB = "job:"
 OPERATIONS = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint")
-"""Operations that take members of the user's own."""
+"""Operations whose members the table `request` may give."""
 KEYS: Mapping[str, str] = {
     **SHARED_KEYS,
     "model": '"job:NAME" (a job, or the newest completed one whose name begins so), '
@@ -167,7 +166,7 @@ def _cost(variants: Sequence[Mapping[str, Any]]) -> str:
         serverless = variant.get("ServerlessConfig")
         if serverless is None:
             count = variant.get("InitialInstanceCount", 1)
-            found.append(plural(count, str(variant.get("InstanceType"))))
+            found.append(f"{count} x {variant.get('InstanceType')}")
         else:
             memory, most = serverless.get("MemorySizeInMB"), serverless.get("MaxConcurrency")
             found.append(f"serverless, {memory} MB, {most} requests at a time, by the request")

@@ -96,9 +96,9 @@ def _make(step: Step, caller: Caller, say: Say, made: list[tuple[str, str]]) -> 
     same = all(found.get(key) == value for key, value in step.same.items())
     changing = same and step.instead is not None and status not in {"Failed", "Deleting"}
     if status in step.dead and not changing:
-        raise SettingsError(f"{step.makes} is there and {status}", hint=step.dead[status])
+        raise SettingsError(f"{step.makes} exists and is {status}", hint=step.dead[status])
     if step.instead is None or same:
-        say(f"{step.makes}: is there already{f', {status}' if status else ''}")
+        say(f"{step.makes}: exists already{f', {status}' if status else ''}")
         return
     caller.call(step.instead)
     say(f"{step.makes}: updated")
@@ -122,7 +122,7 @@ def _upload(
         else:
             _put(caller, upload.bucket, file.key, file.path, sent)
     count = f"{len(missing)} of {len(upload.files)} files uploaded"
-    what = count if missing else "is there already"
+    what = count if missing else "exists already"
     say(f"{upload.makes}: {what}")
 
 

@@ -90,7 +90,7 @@ def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
     found = _until(has_ended, ask, logs, watch, f"endpoint {name}")
     status, serves = found["EndpointStatus"], found.get("EndpointConfigName")
     if status != "InService" or serves != config:
-        reason = found.get("FailureReason") or "it does not say why"
+        reason = found.get("FailureReason") or "no reason was given"
         left = f"; it still serves {serves}" if status == "InService" else ""
         raise FailedError(
             f"endpoint {name} is {status} and not as asked for{left}: {reason}",
@@ -163,7 +163,7 @@ class Logs:
         if self.prefix:
             asked["logStreamNamePrefix"] = self.prefix
         while True:
-            page = find(_logs("DescribeLogStreams", asked), self.caller)
+            page = find(Call("logs", "DescribeLogStreams", asked), self.caller)
             for stream in (page or {}).get("logStreams", ()):
                 yield stream["logStreamName"]
             if not page or not page.get("nextToken"):
@@ -174,10 +174,13 @@ class Logs:
         host = stream.removeprefix(self.prefix).rpartition("-")[0] if self.prefix else stream
         while True:
             token = self.tokens.get(stream)
-            asked = {"logGroupName": self.group, "logStreamName": stream, "startFromHead": True}
-            page = find(
-                _logs("GetLogEvents", asked | ({"nextToken": token} if token else {})), self.caller
-            )
+            asked: dict[str, Any] = {
+                "logGroupName": self.group,
+                "logStreamName": stream,
+                "startFromHead": True,
+            }
+            asked |= {"nextToken": token} if token else {}
+            page = find(Call("logs", "GetLogEvents", asked), self.caller)
             if page is None:
                 return
             for event in page["events"]:
@@ -185,7 +188,3 @@ class Logs:
             self.tokens[stream] = page["nextForwardToken"]
             if token == page["nextForwardToken"]:
                 return
-
-
-def _logs(operation: str, parameters: dict[str, Any]) -> Call:
-    return Call("logs", operation, parameters)

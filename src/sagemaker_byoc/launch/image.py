@@ -70,7 +70,7 @@ def in_ecr(
 
 
 def request_of(parsed: registry_images.Reference, host: registry_images.EcrHost) -> dict[str, Any]:
-    """Return what DescribeImages is asked with."""
+    """Return the parameters of DescribeImages."""
     wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
     return {
         "registryId": host.account,
@@ -80,7 +80,7 @@ def request_of(parsed: registry_images.Reference, host: registry_images.EcrHost)
 
 
 def is_private(shared: Shared) -> bool:
-    """Whether the image is in a private registry of the user's VPC, which SageMaker pulls from.
+    """Return whether the image is in a private registry of the user's VPC, for SageMaker to pull.
 
     Source: SageMaker developer guide, your-algorithms-containers-inference-private and
     docker-containers-adapt-your-own-private-registry.
@@ -122,7 +122,11 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
             raise SettingsError(what, hint="Push it: byoc push IMAGE") from error
         if not parsed.digest:
             raise
-        digest, kind, artifact = parsed.digest, "", ""  # who pulls it may not describe it
+        digest, kind, artifact = (
+            parsed.digest,
+            "",
+            "",
+        )  # a user who may pull it may lack permission to describe it
     stored_kind, manifest = _manifest(asked, digest, caller)
     config = _configuration(asked, manifest, caller)
     stored = _Stored(kind or stored_kind, manifest or {"config": {"mediaType": artifact}}, config)

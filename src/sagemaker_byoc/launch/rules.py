@@ -54,7 +54,7 @@ def check(operation: str, request: Request) -> Iterator[Finding]:
 
 
 def key_of(operation: str, finding: Finding, raw: Request) -> str:
-    """Return the table's key for a finding; `raw` has the members that the user gave himself."""
+    """Return the table's key for a finding; `raw` has the members that the user gave."""
     label = [finding.label] if finding.label else []
     if not _has(raw, finding.path, finding.label):
         for length in range(len(finding.path), 0, -1):
@@ -122,9 +122,7 @@ def _tags(request: Request) -> Iterator[Finding]:
     for tag in request.get("Tags") or ():
         key = str(tag.get("Key", ""))
         if facts.is_reserved_tag(key):
-            yield Finding(
-                ("Tags",), "has a name that AWS keeps for itself (aws:)", "Use another name", key
-            )
+            yield Finding(("Tags",), "has a name that AWS reserves (aws:)", "Use another name", key)
 
 
 def _network(request: Request) -> Iterator[Finding]:
@@ -159,7 +157,7 @@ def _variables(request: Request) -> Iterator[Finding]:
 
 
 def _locations(request: Request) -> Iterator[tuple[tuple[str, ...], str, object]]:
-    """Each place in S3 with its path, and the channel's name."""
+    """Yield the path of each place in S3, its channel's name, and its URI."""
     for path in (
         ("OutputDataConfig", "S3OutputPath"),
         ("CheckpointConfig", "S3Uri"),
@@ -247,7 +245,7 @@ def _channels(request: Request) -> Iterator[Finding]:
         if name in {".", ".."}:
             yield Finding(_CHANNEL, "names another folder", "Use a name of letters", name)
         if name in repeated:
-            yield Finding(_CHANNEL, "is there more than once", "Give each another name", name)
+            yield Finding(_CHANNEL, "is named more than once", "Give each another name", name)
 
 
 def _algorithm(request: Request) -> Iterator[Finding]:
@@ -292,7 +290,7 @@ def _variants(request: Request) -> Iterator[Finding]:
             what = "has an InstanceType or a ServerlessConfig: one of the two"
             yield Finding(_VARIANT, what, "Write one and leave the other out", name)
     for name in _repeated([str(each.get("VariantName")) for each in (*variants, *shadows)]):
-        yield Finding(_VARIANT, "is there more than once", "Give each variant another name", name)
+        yield Finding(_VARIANT, "is named more than once", "Give each variant another name", name)
     # Service model: CreateEndpointConfigInput.ShadowProductionVariants, documentation.
     if shadows and (len(variants), len(shadows)) != (1, 1):
         what = f"has {len(shadows)} beside {len(variants)} variants; SageMaker takes one of each"

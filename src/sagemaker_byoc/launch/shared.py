@@ -142,10 +142,6 @@ def vpc(shared: Shared) -> dict[str, Any]:
     return {"Subnets": [*shared.subnets], "SecurityGroupIds": [*shared.security_groups]}
 
 
-def plural(count: int, what: str) -> str:
-    return f"{count} x {what}"
-
-
 def words(seconds: int) -> str:
     """Return a duration in words: 90000 s is 1 d 1 h."""
     parts = []

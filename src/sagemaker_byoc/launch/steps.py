@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract.masking import MASK, SHORTEST, is_secret, masked
-from sagemaker_byoc.contract.training.hyperparameters import decode
+from sagemaker_byoc.contract.masking import MASK, SHORTEST, masked, secret_texts
 from sagemaker_byoc.host.aws_calls import Call
 
 Parameters: TypeAlias = Mapping[str, Any]
@@ -88,7 +87,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`kind` is train or endpoint; `name` is of the job, or of the endpoint."""
+    """`kind` is train or endpoint; `name` is that of the job or the endpoint."""
 
     kind: str
     name: str
@@ -122,9 +121,7 @@ class Plan:
 
     def masker(self) -> Callable[[str], str]:
         """Return what masks this plan's secrets in a text: a service may repeat what it refuses."""
-        found: set[tuple[str, str]] = set()
-        for call in self.calls():
-            _collect(call.parameters, found)
+        found = {pair for call in self.calls() for pair in secret_texts(call.parameters)}
         secrets = sorted(found, key=lambda pair: -len(pair[1]))
 
         def mask(text: str) -> str:
@@ -143,41 +140,8 @@ def _document(call: Call) -> dict[str, Any]:
     return {
         "service": call.service,
         "operation": call.operation,
-        "parameters": shown(call.parameters),
+        "parameters": masked(call.parameters),
     }
-
-
-def shown(value: Any) -> Any:
-    """Return `value` without what is secret by its name, also inside JSON text and tags."""
-    if isinstance(value, Mapping):
-        if value.keys() == {"Key", "Value"} and is_secret(str(value["Key"])):
-            return {"Key": value["Key"], "Value": MASK}
-        return {key: MASK if is_secret(str(key)) else shown(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [shown(item) for item in value]
-    if isinstance(value, str) and value[:1] in {"{", "["}:
-        inside = decode(value)
-        hidden = masked(inside)
-        return value if hidden == inside else json.dumps(hidden)
-    return value
-
-
-def _collect(value: object, found: set[tuple[str, str]]) -> None:
-    """Add the names and values of the secrets anywhere in `value` to `found`."""
-    if isinstance(value, Mapping):
-        if value.keys() == {"Key", "Value"} and is_secret(str(value["Key"])):
-            found.add((str(value["Key"]), str(value["Value"])))
-        for key, item in value.items():
-            if isinstance(item, str) and item and is_secret(str(key)):
-                found.add((str(key), item))
-            _collect(item, found)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _collect(item, found)
-    elif isinstance(value, str) and value[:1] in {"{", "["}:
-        inside = decode(value)
-        if not isinstance(inside, str):
-            _collect(inside, found)
 
 
 _FIRST_REGION = "us-east-1"

@@ -31,6 +31,10 @@ class Problems:
         """`place` names the file, the table and the key."""
         self.errors.setdefault(place, error)
 
+    def report(self, place: str, what: str, hint: str) -> None:
+        """Add what is wrong at `place`, whose name `what` follows."""
+        self.add(place, SettingsError(f"{place} {what}", hint=hint))
+
     def warn(self, sentence: str) -> None:
         if sentence not in self.warnings:
             self.warnings.append(sentence)
@@ -161,8 +165,7 @@ class Table:
         shown = "is missing" if value is None else f"is {_show(value)}"
         if value is not None and key in _UNSHOWN:
             shown = f"is a {type(value).__name__}"
-        error = SettingsError(f"{self._where}: {key} {shown}", hint=hint)
-        self._tell(f"{self._where}: {key}", error)
+        self.refuse(key, shown, hint)
 
     def wrong_value(self, key: str, value: str, hint: str) -> None:
         """Report a value inside of `key`, which may be dotted."""

@@ -17,7 +17,6 @@ from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
     Shared,
     merged_request,
-    plural,
     read_shared,
     require_instance_type,
     vpc,
@@ -180,7 +179,7 @@ def _cost(request: Mapping[str, Any]) -> str:
     """Return what will run, with the members that the user gave."""
     resources = request["ResourceConfig"]
     groups = resources.get("InstanceGroups") or [resources]
-    hosts = [plural(each.get("InstanceCount"), str(each.get("InstanceType"))) for each in groups]
+    hosts = [f"{each.get('InstanceCount')} x {each.get('InstanceType')}" for each in groups]
     spot = ", spot" if request.get("EnableManagedSpotTraining") else ""
     disk = f", {resources['VolumeSizeInGB']} GB each" if "VolumeSizeInGB" in resources else ""
     seconds = request["StoppingCondition"].get("MaxRuntimeInSeconds", _DAY)

@@ -81,14 +81,14 @@ def _end(root: Path, message: str, code: int) -> int:
 
 
 def _environment(given: Mapping[str, str], root: Path) -> dict[str, str]:
-    """The variables, over those that the job's own description lists."""
+    """Return the variables, which override those in the job's description."""
     described = (read_object(root / "config" / "processingjobconfig.json") or {}).get("Environment")
     listed = described.items() if isinstance(described, dict) else ()
     return {key: str(value) for key, value in listed} | dict(given)
 
 
 def parse(given: Mapping[str, str]) -> Request:
-    """Raise RequestError, naming the variable."""
+    """Parse the variables. Raise RequestError, naming the variable."""
     form, outputs = _format(given)
     baseline: Documents | None = None
     if path := given.get("baseline_constraints"):
@@ -166,14 +166,14 @@ def _window(given: Mapping[str, str]) -> Window | None:
             time = datetime.fromisoformat(text.replace(" ", ""))
         except ValueError as error:
             raise RequestError(
-                f"{name} is {text!r}, no time", hint="Write 2019-12-01T15:20:00Z"
+                f"{name} is {text!r}, not a time", hint="Write 2019-12-01T15:20:00Z"
             ) from error
         times.append(time if time.tzinfo else time.replace(tzinfo=UTC))
     return Window(*times)
 
 
 def _baseline(path: str | None, file: str) -> dict[str, Any] | None:
-    """A file, or the folder that it was put in."""
+    """Read a file, given by its path or its folder's."""
     if not path:
         return None
     place = Path(path) / file if Path(path).is_dir() else Path(path)
@@ -184,7 +184,7 @@ def _baseline(path: str | None, file: str) -> dict[str, Any] | None:
 
 
 def _with_method(baseline: Documents | None, method: str | None) -> Documents | None:
-    """`categorical_drift_method` of the environment wins over the file's."""
+    """Return the baseline with the environment's `categorical_drift_method`, if that is set."""
     if baseline is None or not method:
         return baseline
     try:
@@ -219,7 +219,7 @@ def _quality(given: Mapping[str, str]) -> Attributes | None:
 
 
 def _run(request: Request, root: Path) -> jobs.Found | None:
-    """What a run found; None if the job made a baseline."""
+    """Do the job. Return what a run found; None if it made a baseline."""
     places, output = Places(), str(request.output)
     found: jobs.Found | None = None
     if request.baseline is None:
@@ -247,7 +247,7 @@ _LONGEST_METRIC = 255
 
 
 def metric_lines(outcome: Outcome, dimensions: Mapping[str, str]) -> bytes:
-    """Of the features whose `emit_metrics` is on."""
+    """Return metrics of the features whose `emit_metrics` is on."""
     shared: dict[str, Json] = {
         "Timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
@@ -287,5 +287,5 @@ def _metric_values(outcome: Outcome) -> Iterator[tuple[str, dict[str, Json]]]:
 
 
 def _metric_name(text: str) -> str:
-    """CloudWatch takes 255 printable ASCII characters."""
+    """Return a name that CloudWatch takes: 255 printable ASCII characters."""
     return _FORBIDDEN.sub("_", text)[:_LONGEST_METRIC]

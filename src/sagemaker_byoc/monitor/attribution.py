@@ -30,7 +30,7 @@ Shares = dict[str, dict[str, float]]
 
 
 def ndcg(before: Mapping[str, float], now: Mapping[str, float]) -> float:
-    """1 where both have the features in the same order. Raise DataError for different features."""
+    """Return 1 if both order the features alike, else less. Raise DataError for other features."""
     if before.keys() != now.keys() or not before:
         apart = sorted(before.keys() ^ now.keys())
         raise DataError(
@@ -59,7 +59,7 @@ def _gain(size: Mapping[str, float], order: list[str]) -> float:
 
 
 def parse(document: Mapping[str, Any], where: str) -> Shares:
-    """`explanations` of an analysis.json. Raise DataError."""
+    """Return the SHAP values in an analysis.json. Raise DataError if it has none."""
     found: Shares = {}
     try:
         for labels in document[KEY].values():

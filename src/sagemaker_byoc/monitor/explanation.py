@@ -1,4 +1,4 @@
-"""explanation.json: why a run found what it found, and what it could have found. A file of ours.
+"""explanation.json, a file of this project: what a run found and why, and what it could find.
 
 `byoc monitor explain` and the page are made from it and from AWS's files beside it.
 """
@@ -38,7 +38,7 @@ def document(
     findings: Findings,
     unread: Unread,
 ) -> dict[str, Json]:
-    """The caller adds what the report is about (`subject`)."""
+    """Return the document; the caller adds what the report is about (`subject`)."""
     names = dict.fromkeys((*constraints.features, *profile.columns))
     left_out = findings.not_compared
     fired: dict[str, list[Json]] = {}
@@ -89,7 +89,7 @@ def _check(check: Check) -> dict[str, Json]:
     return {
         "check": check.name,
         "compared": True,
-        "value": _finite(check.value),
+        "value": finite(check.value),
         "threshold": check.threshold,
     }
 
@@ -137,7 +137,7 @@ def _endpoint(name: str) -> str:
 
 
 def _moment(time: datetime) -> str:
-    """Empty for an end that was not given."""
+    """Return a time as text; empty for an end that was not given."""
     is_given = MINYEAR < time.year < MAXYEAR
     return f"{time:%Y-%m-%d %H:%M} UTC" if is_given else ""
 
@@ -156,10 +156,10 @@ def unread_document(unread: Unread) -> dict[str, Json]:
 
 
 def _tests(findings: Findings) -> dict[tuple[int, int, Method, float], int]:
-    """The different tests of numbers, each for the column with the fewest, and how many there are.
+    """Return the tests of numbers, each for the column with the fewest, and the columns of each.
 
     Most runs have one. What the tests of categories can see depends on how many categories there
-    are, and is not told.
+    are, and is not reported.
     """
     found: dict[tuple[str, float], list[tuple[int, int]]] = {}
     left_out = findings.not_compared
@@ -193,7 +193,7 @@ def _power(
 
 def _drift(drift: Drift) -> dict[str, Json]:
     found: dict[str, Json] = {
-        key: _finite(value) if isinstance(value, float) else value
+        key: finite(value) if isinstance(value, float) else value
         for key, value in asdict(drift).items()
     }
     return found | {"fired": drift.fired}
@@ -204,14 +204,14 @@ def _figures(feature: Feature) -> dict[str, Json]:
         "present": feature.present,
         "missing": feature.missing,
         "completeness": feature.completeness,
-        "mean": _finite(feature.mean),
-        "std_dev": _finite(feature.deviation),
-        "min": _finite(feature.least),
-        "max": _finite(feature.most),
+        "mean": finite(feature.mean),
+        "std_dev": finite(feature.deviation),
+        "min": finite(feature.least),
+        "max": finite(feature.most),
     }
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -379,9 +379,9 @@ def _comparison_words(drift: Mapping[str, Any]) -> list[str]:
         such = f", such as {drift['where']!r}" if drift["where"] else ""
         lines = [f"{now} are {_AT[of]}{such}; {before} were to be expected"]
     else:
-        head = "" if of is Of.NUMBER_SHARE else "widest gap: "
+        head, verb = ("", "are") if of is Of.NUMBER_SHARE else ("widest gap: ", "is")
         at = _AT[of].format(drift["where"])
-        lines = [f"{head}{before} of the baseline {_are(of)} {at}, {now} now"]
+        lines = [f"{head}{before} of the baseline {verb} {at}, {now} now"]
     if drift["allowance"]:
         lines.append(
             f"{drift['method']}: {shown(drift['gap'])} less {shown(drift['allowance'])} for "
@@ -392,10 +392,6 @@ def _comparison_words(drift: Mapping[str, Any]) -> list[str]:
     if drift["note"]:
         lines.append(f"{drift['method']}: {drift['note']}")
     return lines
-
-
-def _are(of: Of) -> str:
-    return "are" if of is Of.NUMBER_SHARE else "is"
 
 
 def _moved(feature: Mapping[str, Any]) -> list[str]:

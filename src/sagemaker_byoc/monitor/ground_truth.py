@@ -41,8 +41,8 @@ def from_table(
     wanted: Attributes,
     known: Labels | None = None,
 ) -> Gathered:
-    """A dataset with a column for each, or outputs of a transform job joined with `known` labels by
-    inference id. Raise RequestError for a column that is not there."""
+    """Gather from a dataset with a column for each, or from outputs of a transform job, joined with
+    `known` labels by inference id. Raise RequestError for a column that is not there."""
     gathered = Gathered(unread=reader.unread)
     number = 0
     turn: dict[str, Iterator[str]] = {}
@@ -80,7 +80,7 @@ def _table_labels(
 def _next_label(
     known: Labels, key: str, turn: dict[str, Iterator[str]], label: str | None
 ) -> str | None:
-    """The label of the next row that has this id: an id may stand for several rows."""
+    """Return the label of the next row that has this id: an id may stand for several rows."""
     if key not in known:
         return None
     if key not in turn:
@@ -92,7 +92,7 @@ def _next_label(
 
 
 def _kept(block: Block, wanted: Attributes) -> tuple[list[int], Attributes]:
-    """Where the columns are that an answer may be in, and `wanted` with these columns' names."""
+    """Return the places of columns that may hold an answer, and `wanted` with their names."""
     if wanted.prediction is None and wanted.probability is None:
         raise RequestError(
             "which column holds the predictions?", hint="Give --prediction or --probability"
@@ -111,7 +111,7 @@ def _place(block: Block, path: str) -> int:
 
 
 def _places(block: Block, path: str) -> list[int]:
-    """The column that a path means, or the several columns of a list of probabilities."""
+    """Return the column that a path means, or the columns of a list of probabilities."""
     for name in (*spellings(path), f"_c{path}"):
         if name in block.names:
             return [block.names.index(name)]
@@ -128,7 +128,7 @@ def _places(block: Block, path: str) -> list[int]:
 
 
 def labels(names: Iterable[str], opener: Opener) -> tuple[Labels, Unread]:
-    """By join key; of two labels for one key, the later counts."""
+    """Read labels by join key; of two for one key, the later counts."""
     found: Labels = {}
     unread = Unread()
     for place, line in _lines(names, opener, unread):
@@ -152,13 +152,13 @@ def labels(names: Iterable[str], opener: Opener) -> tuple[Labels, Unread]:
 
 
 def _ground_truths(line: bytes) -> list[Any]:
-    """One record, or a JSON array of them: on one line, or with one record per line."""
+    """Return one record, or those of a JSON array: on one line, or one record per line."""
     found = json.loads(line.strip().removesuffix(b","))
     return found if isinstance(found, list) else [found]
 
 
 def _cells_of(truth: GroundTruth, label: str | None) -> list[str]:
-    """`1`, `"yes"`, `{"label": 1}`, or several: a CSV row or JSON list with one for each row.
+    """Return the labels of `1`, `"yes"`, `{"label": 1}`, or of a CSV row or JSON list with several.
     `label` is the key of one that is a JSON object of several."""
     found: list[str] = []
     try:
@@ -181,8 +181,8 @@ def from_captures(
     known: Labels,
     data: Input,
 ) -> Gathered:
-    """Use the window and the script of `data`: the rows that the script makes are what the model
-    said, and may hold the label too."""
+    """Gather from captures, with the window and the script of `data`: the rows that the script
+    returns are the predictions, and may hold the label too."""
     gathered = Gathered()
     used: set[str] = set()
     script = preprocessor(data.preprocess) if data.preprocess else None
@@ -212,7 +212,7 @@ def from_captures(
 
 
 def _label(record: Record, line: bytes, known: Labels, used: set[str]) -> GroundTruth | None:
-    """Its own first, which a merge job wrote into the line."""
+    """Return a record's label: first the one that a merge job wrote into the line."""
     if b'"groundTruthData"' in line:
         merged = json.loads(line)
         if isinstance(merged, dict) and "groundTruthData" in merged:
@@ -235,7 +235,7 @@ def _script_labels(said: list[Row] | None) -> list[str]:
 def _add_all(
     gathered: Gathered, wanted: Attributes, truths: list[str], said: list[Row], place: str
 ) -> None:
-    """Every prediction of a record with its label; one that can't be judged costs itself alone."""
+    """Add each prediction of a record with its label, except those that can't be judged."""
     if not said:
         raise UnreadableError("a prediction is missing")
     said = by_class(said) if len(truths) == 1 else said

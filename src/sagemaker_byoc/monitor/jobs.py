@@ -72,7 +72,7 @@ class Found:
 def make_baseline(
     places: Places, data: Input, wanted: Attributes | None, output: str
 ) -> dict[str, Any]:
-    """What was made, for a person or a program. Raise ByocError."""
+    """Make a baseline. Return what was made, for a person or a program. Raise ByocError."""
     if wanted is not None:
         judged = model_quality.make_baseline(places, data, wanted, output)
         metrics = {name: score.document()["value"] for name, score in judged.scores.items()}
@@ -93,14 +93,14 @@ def make_baseline(
 
 
 def problem_of(baseline: Documents) -> str | None:
-    """Of a baseline of model quality."""
+    """Return the problem of a baseline of model quality; None for any other."""
     return model_quality.problem_of(baseline.get(CONSTRAINTS) or {})
 
 
 def run(
     places: Places, data: Input, baseline: Documents, wanted: Attributes | None, output: str
 ) -> Found:
-    """`baseline` as `documents` reads it. Raise ByocError."""
+    """Compare with a baseline, as `documents` reads it. Raise ByocError."""
     templates.environment()  # a missing Jinja2 is reported before gigabytes are read
     constraints = baseline.get(CONSTRAINTS) or {}
     place = str(data.about.get("baseline") or "").removesuffix(f"/{CONSTRAINTS}")
@@ -132,7 +132,7 @@ def run(
 
 
 def words(why: Mapping[str, Any]) -> list[str]:
-    """explanation.json as lines for a person. Raise DataError for what is none."""
+    """Return explanation.json as lines for a person. Raise DataError for another document."""
     makers = {
         "model_quality": model_quality.words,
         "feature_attribution": attribution.words,
@@ -213,7 +213,7 @@ Documents = dict[str, dict[str, Any] | None]
 
 
 def documents(places: Places, folder: str) -> Documents:
-    """constraints.json has to be there; without statistics.json nothing is compared."""
+    """Read a baseline. Without statistics.json nothing is compared."""
     found: Documents = {file: _document(places, folder, file) for file in (CONSTRAINTS, STATISTICS)}
     if found[CONSTRAINTS] is None:
         raise RequestError(
@@ -281,13 +281,13 @@ def _document(places: Places, folder: str, file: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{folder}/{file} is not JSON ({error})", hint="Make it again") from error
     if not isinstance(found, dict):
-        raise DataError(f"{folder}/{file} holds no JSON object", hint="Make it again")
+        raise DataError(f"{folder}/{file} is not a JSON object", hint="Make it again")
     return found
 
 
 def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unread:
-    """Everything into `profile`. Raise EmptyError if there is nothing, and DataError if most of it
-    could not be used."""
+    """Read everything into `profile`. Raise EmptyError if there is nothing, and DataError if most
+    of it could not be used."""
     files = files_of(places, data)
     form = data.form or detect_all(places, files, layout.names or ())
     reader: CaptureReader | TableReader

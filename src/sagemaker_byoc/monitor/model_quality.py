@@ -22,6 +22,7 @@ from sagemaker_byoc.monitor.explanation import (
     VERSION,
     about_words,
     count,
+    finite,
     listed,
     unread_document,
     unread_words,
@@ -81,7 +82,7 @@ def run(
     baseline: Mapping[str, Any],
     output: str,
 ) -> Outcome:
-    """`baseline` is constraints.json. Writes AWS's files, explanation.json and report.html."""
+    """Write AWS's files, explanation.json and report.html; `baseline` is constraints.json."""
     gathered = _gather(places, data, wanted)
     judged = judge(wanted.problem, predictions.arrays(gathered, wanted))
     limits = _limits(baseline, wanted.problem)
@@ -101,12 +102,12 @@ def run(
 
 
 def problem_of(constraints: Mapping[str, Any]) -> Problem | None:
-    """Which problem a constraints.json is about; None for one of data quality."""
+    """Return the problem of a constraints.json; None for one of data quality."""
     return next((each for each in Problem if f"{each.stem}_constraints" in constraints), None)
 
 
 def suggest(judged: Judged, problem: Problem) -> dict[str, Json]:
-    """The baseline's own values, as AWS suggests them: loosen what is too strict for you."""
+    """Return constraints at the baseline's own values, as AWS suggests; users loosen them."""
     found: dict[str, Json] = {}
     for name, score in judged.scores.items():
         if math.isfinite(score.value) and not name.endswith("_constant_classifier"):
@@ -116,7 +117,7 @@ def suggest(judged: Judged, problem: Problem) -> dict[str, Json]:
 
 
 def check(judged: Judged, limits: Mapping[str, tuple[float, str]]) -> list[dict[str, Json]]:
-    """The text is that of AWS's custom-metrics sample; the analyzer's own was not at hand."""
+    """Return violations, in the words of AWS's sample of custom metrics."""
     found: list[dict[str, Json]] = []
     for name, (limit, operator) in limits.items():
         score = judged.scores.get(name)
@@ -145,7 +146,7 @@ def _limits(baseline: Mapping[str, Any], problem: Problem) -> dict[str, tuple[fl
         try:
             limit, operator = float(each["threshold"]), str(each["comparison_operator"])
             if not math.isfinite(limit):
-                raise ValueError(f"a threshold of {limit}")  # noqa: TRY301 - told below
+                raise ValueError(f"a threshold of {limit}")  # noqa: TRY301 - reported below
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(
                 f"the constraint {name} has no threshold or no comparison_operator",
@@ -169,7 +170,7 @@ def _statistics(judged: Judged, problem: Problem) -> dict[str, Json]:
 
 
 def _not_compared(judged: Judged, limits: Mapping[str, tuple[float, str]]) -> dict[str, Json]:
-    """Metrics of the baseline that this run has no number for."""
+    """Return the baseline's metrics that this run has no number for, and why."""
     found: dict[str, Json] = {}
     for name in limits:
         score = judged.scores.get(name)
@@ -201,7 +202,7 @@ def _labels(places: Places, place: str) -> tuple[ground_truth.Labels, Unread]:
     known, unread = ground_truth.labels(places.files(place), places.open)
     if not known and unread.count:
         raise DataError(
-            f"{place} holds no label ({unread.count} of {unread.lines} lines are none)",
+            f"{place} has no labels ({unread.count} of {unread.lines} lines are not labels)",
             hint='Give lines as {"groundTruthData": {"data": "1", "encoding": "CSV"}, '
             '"eventMetadata": {"eventId": "…"}, "eventVersion": "0"}',
         )
@@ -237,17 +238,17 @@ def _explanation(
 def _metric(name: str, score: Score, limit: tuple[float, str] | None) -> dict[str, Json]:
     return {
         "name": name,
-        "value": _finite(score.value),
-        "standard_error": _finite(score.error),
+        "value": finite(score.value),
+        "standard_error": finite(score.error),
         "threshold": limit[0] if limit else None,
         "comparison_operator": limit[1] if limit else None,
     }
 
 
 def _matrix(judged: Judged) -> dict[str, Json] | None:
-    """Counts of the largest classes, rows the truth; the rest is one class. None for a regression.
+    """Return counts of the largest classes, rows the truth; None for a regression.
 
-    statistics.json has every class.
+    The rest is one class; statistics.json has every one.
     """
     if judged.matrix is None:
         return None
@@ -263,10 +264,6 @@ def _matrix(judged: Judged) -> dict[str, Json] | None:
     return {"classes": [*names], "counts": [[*row] for row in counts.tolist()]}
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _verdict(why: Mapping[str, Any]) -> str:
     fired, compared = len(why["violations"]), why["checks"]
     left_out = len(why["not_compared"])
@@ -275,7 +272,7 @@ def _verdict(why: Mapping[str, Any]) -> str:
 
 
 def words(why: Mapping[str, Any]) -> list[str]:
-    """Lines for a person."""
+    """Return lines for a person."""
     return [
         *about_words(why["about"]),
         f"{_rows(why)}: {_verdict(why)}",
@@ -321,7 +318,7 @@ def _chance(metric: Mapping[str, Any]) -> list[str]:
 
 
 def _matrix_words(matrix: Mapping[str, Any] | None) -> list[str]:
-    """A table for a terminal; a page has room for more classes."""
+    """Return a table for a terminal; a page has room for more classes."""
     if matrix is None or len(matrix["classes"]) > _CLASSES_IN_WORDS:
         return []
     names = [each[:_LONGEST_CLASS] for each in matrix["classes"]]

@@ -36,7 +36,7 @@ _HALVES = 2**52
 
 
 def data(profile: Profile, baseline: Statistics | None, why: Mapping[str, Any]) -> bytes:
-    """`why` is explanation.json."""
+    """Return the page of a run on data; `why` is explanation.json."""
     features = sorted(why["features"], key=lambda each: _order(each, why["not_compared"]))
     values = {
         "title": "Monitor: a window of traffic",
@@ -53,7 +53,7 @@ def data(profile: Profile, baseline: Statistics | None, why: Mapping[str, Any]) 
 
 
 def quality(why: Mapping[str, Any], told: str, lines: Sequence[str]) -> bytes:
-    """`told` is the verdict, `lines` what a terminal shows below it."""
+    """Return the page of model quality: `told` is the verdict, `lines` are what follows it."""
     values = {
         "title": "Monitor: model quality",
         "heading": "What the monitor saw of the model",
@@ -87,7 +87,7 @@ def _render(name: str, values: Mapping[str, Any], why: Mapping[str, Any], told: 
 
 
 def _verdict_class(why: Mapping[str, Any]) -> str:
-    """Green only if something was compared, and nothing was left out: no column, metric or line."""
+    """Return green only if something was compared, and no column, metric or line was left out."""
     if why["violations"]:
         return "bad"
     is_partial = why.get("not_compared") or why.get("unread", {}).get("unread")
@@ -95,7 +95,7 @@ def _verdict_class(why: Mapping[str, Any]) -> str:
 
 
 def _violations(why: Mapping[str, Any]) -> list[tuple[str, Told, list[str]]]:
-    """The names of columns with the same violations, these, and remarks with the values at fault.
+    """Return names of columns with the same violations, these, and notes on the values at fault.
 
     More than are shown, since the page counts the rest.
     """
@@ -111,7 +111,7 @@ def _violations(why: Mapping[str, Any]) -> list[tuple[str, Told, list[str]]]:
 
 
 def _order(feature: Mapping[str, Any], left_out: Mapping[str, str]) -> tuple[bool, bool, float]:
-    """Those with violations first, those that were not compared last, else the widest gap first."""
+    """Sort those with violations first, those not compared last, else the widest gap first."""
     drift = feature["drift"]
     return not feature["violations"], feature["name"] in left_out, -(drift["gap"] if drift else 0.0)
 
@@ -143,7 +143,7 @@ def _card(
 
 
 def _chart(before: Feature | None, now: Feature, *, is_whole: bool) -> str:
-    """Numbers over numbers, else categories, else the lengths of texts."""
+    """Draw numbers over numbers, else categories, else the lengths of texts."""
     if now.kind.is_numeric or (before is not None and before.is_mixed):
         first = before.sample if before else None
         return _distributions(first, now.sample, now.name, is_whole=is_whole)
@@ -176,7 +176,7 @@ def _categories(before: Mapping[str, int], now: Mapping[str, int], label: str) -
 
 
 def _edges(samples: list[Sample], *, is_whole: bool) -> Values:
-    """Over the middle 99.8 % of both, so that one wild value does not hide the rest."""
+    """Return edges over the middle 99.8 % of both: one wild value does not hide the rest."""
     ends = [each.quantiles(np.array([0.001, 0.999])) for each in samples]
     low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
     if is_whole and high - low < 1e9 and max(-low, high) < _HALVES:
@@ -190,7 +190,7 @@ def _edges(samples: list[Sample], *, is_whole: bool) -> Values:
 
 
 def _shares(sample: Sample, edges: Values) -> list[float]:
-    """The share of each bin; what is outside counts in the outermost bins."""
+    """Return the share of each bin; what is outside counts in the outermost bins."""
     weights = np.diff(sample.ranks, prepend=0.0)
     place = np.clip(np.searchsorted(edges, sample.values, side="right") - 1, 0, len(edges) - 2)
     counts = np.bincount(place, weights=weights, minlength=len(edges) - 1)

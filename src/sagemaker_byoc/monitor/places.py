@@ -1,6 +1,6 @@
-"""Where inputs are and results go: local paths, and `s3://` through a store that is handed in.
+"""Places of inputs and results: local paths, and `s3://` through a store that is handed in.
 
-The room itself knows no client of S3: the command line brings the region's or AWS's.
+The monitor has no client of S3: the command line brings the region's or AWS's.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _MOST_FILES = 1_000_000
 
 
 class Store(Protocol):
-    """What the room needs of S3. Its errors are ByocError."""
+    """What the monitor needs of S3. Its errors are ByocError."""
 
     def names(self, uri: str) -> Iterator[str]:
-        """URIs of the object `uri`, if there is one, or of all below `uri/`; sorted by key."""
+        """Yield URIs: the object `uri`, if there is one, or all below `uri/`; sorted by key."""
 
     def expect(self, names: Iterable[str]) -> None:
-        """Take note that these objects, which were listed, are about to be read."""
+        """Note that these objects, which were listed, are about to be read."""
 
     def open(self, uri: str) -> BinaryIO:
         """Raise RequestError if there is no such object."""
@@ -54,7 +54,7 @@ class Places:
     store: Store | None = None
 
     def files(self, place: str) -> list[str]:
-        """The file itself, or every file below a folder. Raise EmptyError if there is none, and
+        """Return the file, or every file below a folder. Raise EmptyError if there is none, and
         RequestError if the place itself does not exist; S3 has no places, only files."""
         if place.startswith(S3):
             found = list(self._store(place).names(place))
@@ -73,8 +73,8 @@ class Places:
         return found
 
     def expanded(self, names: list[str]) -> list[str]:
-        """With the files that manifests name in their place: batch transform captures its input and
-        output that way (API reference, S3DataSource). Raise DataError for a broken manifest."""
+        """Replace manifests by the files that they name: batch transform captures input and output
+        that way (API reference, S3DataSource). Raise DataError for a broken manifest."""
         found: list[str] = []
         for name in names:
             listed = self._manifest(name) if name.endswith((".json", ".manifest")) else None
@@ -92,7 +92,7 @@ class Places:
             self.store.expect(names)
 
     def _manifest(self, name: str) -> list[str] | None:
-        """What `[{"prefix": "s3://…"}, "key", …]` names; None for any other file."""
+        """Return what `[{"prefix": "s3://…"}, "key", …]` names; None for any other file."""
         with self.open(name) as stream:
             head = stream.read(64)
             if not _MANIFEST.match(head):
@@ -135,7 +135,7 @@ class Places:
             return stream.read()
 
     def write(self, folder: str, files: dict[str, bytes]) -> None:
-        """Each file whole or not at all, in the order given."""
+        """Write each file whole or not at all, in the order given."""
         for file, data in files.items():
             name = join(folder, file)
             if name.startswith(S3):
@@ -181,7 +181,7 @@ def json_bytes(document: Json) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """What is read, and how. `form` None: found out from the first line."""
+    """What is read, and how. `form` None: detected from the first line."""
 
     place: str
     form: Format | None = None
@@ -193,7 +193,7 @@ class Input:
 
 
 def files_of(places: Places, data: Input) -> list[str]:
-    """The files to read; those that a manifest names in its place. Raise EmptyError if there are
+    """Return the files to read, with those that manifests name. Raise EmptyError if there are
     none, as in an hour without traffic."""
     found = places.files(data.place)
     if data.window is not None:
@@ -226,7 +226,10 @@ def nothing_found(data: Input, unread: Unread | None = None) -> EmptyError:
 
 
 def detect_all(places: Places, files: list[str], names: Sequence[str] = ()) -> Format:
-    """By the first file that is not empty; captures if all are. `names` are the baseline's."""
+    """Return the format of the first file that is not empty, else captures.
+
+    `names` are the baseline's.
+    """
     for name in files:
         if is_parquet(places.open, name):
             return Format.PARQUET

@@ -1,4 +1,4 @@
-"""Predictions and labels as the metrics take them: which rows can be judged, and what they say.
+"""Predictions and labels of rows of output, as the metrics take them.
 
 A row that can't be judged is counted with its reason and left out; `Unread.refuse_most` has the
 share of them that ends a run.
@@ -26,7 +26,7 @@ _LONGEST_NOTICE = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attributes:
-    """Where the three are: a column's name, the number of a cell of the output, or a path.
+    """Where label, prediction and probability are: a column, the number of a cell, or a path.
 
     From a probability alone, `threshold` decides between two classes, and the largest of several
     between several. With neither, the output itself is the prediction, or the probabilities.
@@ -96,7 +96,7 @@ class Gathered:
 
 
 def _binary(wanted: Attributes, row: Row) -> tuple[float, float | None]:
-    """The prediction, and the probability of class 1 if there is one."""
+    """Return the prediction, and the probability of class 1 if there is one."""
     chance = None
     if wanted.prediction is None and wanted.probability is None:
         row = plain_answer(row)
@@ -122,7 +122,10 @@ def _holds_chances(cells: list[str]) -> bool:
 
 
 def arrays(gathered: Gathered, wanted: Attributes) -> Predictions:
-    """Raise EmptyError if there is nothing to judge, and DataError if most of it is of no use."""
+    """Return what the metrics take.
+
+    Raise EmptyError if there is nothing to judge, DataError if most of it can't be used.
+    """
     unread = gathered.unread
     is_given = wanted.labels is not None or wanted.label is not None
     if not gathered.labels and gathered.unlabelled and not is_given:
@@ -208,7 +211,7 @@ def pick(row: Row, path: str) -> str:
 
 
 def spellings(path: str) -> Iterator[str]:
-    """The names of a row's cells that a path may mean, the whole path first."""
+    """Yield the names of a row's cells that a path may mean, the whole path first."""
     yield path
     text = path.strip().removeprefix("$").replace('"', "").replace("'", "")
     text = re.split(r"\[\*?\]", text)[-1].lstrip(".")
@@ -258,7 +261,7 @@ def _below(row: Row, path: str) -> list[tuple[str, str]]:
 
 
 def _last(name: str) -> str:
-    """The class that a flattened name ends in: its key, or its position in a list."""
+    """Return the class that a flattened name ends in: its key, or its position in a list."""
     tail = name.rpartition(".")[2]
     return tail.rpartition("_")[2] if tail.rpartition("_")[2].isdecimal() else tail
 
@@ -278,8 +281,8 @@ _CLASSES, _SCORES = ("classes", "labels"), ("scores", "probabilities")
 
 
 def plain_answer(row: Row) -> Row:
-    """Return what an answer of several cells says if nobody names its parts: a prediction, or a
-    probability per class. Raise UnreadableError if it can't be told: a wrong part is worse.
+    """Return the prediction in an answer of several cells whose parts are not named, or a
+    probability per class. Raise UnreadableError if that is not clear: a wrong part is worse.
 
     Objects go by the usual keys: those of linear learner, of pipelines of transformers, of Vertex
     (`classes` beside `scores`). Of a CSV row, the first cell is the prediction if it can be one.
@@ -299,15 +302,15 @@ def plain_answer(row: Row) -> Row:
     elif name := next((each for each in _PREDICTIONS if each in row), None):
         return [row[name]]
     raise UnreadableError(
-        "which cell of the output is the prediction is not said: give --prediction or "
+        "it is not clear which cell of the output is the prediction: give --prediction or "
         "--probability",
         f"{len(cells)} cells",
     )
 
 
 def plain_number(row: Row) -> Row:
-    """Return what an answer says to a regression, if nobody names its parts: the first cell, and of
-    an object of several that of a usual key. Raise UnreadableError as `plain_answer` does."""
+    """Return an answer to a regression whose parts are not named: the first cell, and of an object
+    of several that of a usual key. Raise UnreadableError as `plain_answer` does."""
     if isinstance(row, list) or len(row) < 2:
         return row
     name = next((each for each in _NUMBERS if each in row), None)
@@ -315,9 +318,11 @@ def plain_number(row: Row) -> Row:
 
 
 def by_class(rows: list[Row]) -> list[Row]:
-    """`[{"label": "a", "score": 0.9}, {"label": "b", "score": 0.1}]`, as pipelines of transformers
-    answer one request with `top_k`, as one row: a probability per class. Columns of classes and
-    scores are such rows too. Other rows as they are."""
+    """Return one row, a probability per class, for rows of labels and scores; others as they are.
+
+    Pipelines of transformers answer one request with `top_k` so: `[{"label": "a", "score": 0.9},
+    {"label": "b", "score": 0.1}]`. Columns of classes and scores are such rows too.
+    """
     pairs = [pair for row in rows if isinstance(row, dict) and (pair := _scored(row))]
     return [dict(pairs)] if len(rows) > 1 and len(pairs) == len(rows) else rows
 
@@ -329,7 +334,7 @@ def _scored(row: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _listed_chances(row: Mapping[str, str]) -> dict[str, str]:
-    """Probabilities by class of `{"classes": ["a", "b"], "scores": [0.1, 0.9]}`; {} of others."""
+    """Return the probabilities of `{"classes": ["a", "b"], "scores": [0.1, 0.9]}`; {} of others."""
     places = range(len(row))
     lists = [
         [row[name] for stem in stems for place in places if (name := f"{stem}_{place}") in row]
@@ -370,7 +375,7 @@ def binary(text: str, what: str) -> float:
 
 
 def class_of(text: str, what: str) -> str:
-    """`1.0` and `1` are one class."""
+    """Return the name of a class; `1.0` and `1` are one."""
     if text in _MISSING:
         raise UnreadableError(f"a {what} is missing")
     return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text

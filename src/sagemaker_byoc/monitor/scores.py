@@ -1,4 +1,4 @@
-"""How good predictions are: the metrics of SageMaker's model quality monitor, under its names.
+"""Metrics of predictions, with the names of SageMaker's model quality monitor.
 
 Source: developer guide, model-monitor-model-quality-metrics; its examples are tests.
 """
@@ -33,7 +33,7 @@ class Problem(StrEnum):
 
     @property
     def stem(self) -> str:
-        """Of the keys in statistics.json and constraints.json."""
+        """Prefix of the keys in statistics.json and constraints.json."""
         return {
             Problem.REGRESSION: "regression",
             Problem.BINARY: "binary_classification",
@@ -45,7 +45,7 @@ class Problem(StrEnum):
 class Score:
     value: float
     deviation: float
-    """As AWS has it: of five random subsets of 80 %; NaN below 200 samples."""
+    """As AWS computes it, over five random subsets of 80 %; NaN below 200 samples."""
     error: float
     """The standard error, which is twice what subsets of 80 % deviate by; NaN below 200."""
 
@@ -64,7 +64,7 @@ class Judged:
     matrix: Counts | None = None
     """The confusion matrix, rows the truth; None for a regression."""
     notices: tuple[str, ...] = ()
-    """Lines for a person: rows that were left out, or read otherwise than they stand there."""
+    """Lines for a person: rows that were left out, or not read as written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Predictions:
 
 
 def judge(problem: Problem, data: Predictions) -> Judged:
-    """`data` has at least one row."""
+    """Return the metrics of `data`, which has at least one row."""
     measure = {
         Problem.REGRESSION: regression,
         Problem.BINARY: binary,
@@ -142,7 +142,7 @@ def regression(data: Predictions) -> dict[str, float]:
 
 
 def confusion(data: Predictions) -> Counts:
-    """Rows are the truth, columns the predictions."""
+    """Return the confusion matrix: rows are the truth, columns the predictions."""
     size = len(data.classes)
     place = data.labels.astype(np.int64) * size + data.predicted.astype(np.int64)
     return np.bincount(place, minlength=size * size).reshape(size, size)
@@ -157,7 +157,7 @@ def binary(data: Predictions) -> dict[str, float]:
         "recall": recall,
         "precision": precision,
         "accuracy": (true_yes + true_no) / len(data),
-        # The guide's example takes "always yes", also where most labels are no.
+        # The guide's example takes "always yes", even if most labels are no.
         "recall_best_constant_classifier": 1.0 if always else math.nan,
         "precision_best_constant_classifier": always,
         "accuracy_best_constant_classifier": always,
@@ -187,7 +187,7 @@ def multiclass(data: Predictions) -> dict[str, float]:
 
 
 def _weighted(matrix: Counts) -> dict[str, float]:
-    """By the share of each class among the labels, as in Spark's MulticlassMetrics."""
+    """Return metrics weighted by the share of each class among the labels, as Spark has them."""
     truth, guessed, right = matrix.sum(axis=1), matrix.sum(axis=0), np.diag(matrix)
     weights = truth / truth.sum()
     recalls = [_ratio(*each) for each in zip(right.tolist(), truth.tolist(), strict=True)]
@@ -207,7 +207,7 @@ def _weighted(matrix: Counts) -> dict[str, float]:
 
 
 def _mean(values: Sequence[float], weights: Values) -> float:
-    """A class that no label has weighs nothing, whatever its value."""
+    """Return the weighted mean; a class that no label has weighs nothing, whatever its value."""
     return float(
         sum(value * weight for value, weight in zip(values, weights, strict=True) if weight)
     )
@@ -220,7 +220,7 @@ def f_score(precision: float, recall: float, beta: float) -> float:
 
 
 def area(labels: Values, probabilities: Values) -> float:
-    """Under the ROC curve, from ranks; equal probabilities share theirs."""
+    """Return the area under the ROC curve, from ranks; equal probabilities share theirs."""
     _, place, counts = np.unique(probabilities, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     ranks = (ends - (counts - 1) / 2)[place]

@@ -153,11 +153,11 @@ def distributions(
 
 
 def pairs(
-    shares: Mapping[str, tuple[float, float]], label: str, told: Callable[[float], str]
+    shares: Mapping[str, tuple[float, float]], label: str, text_of: Callable[[float], str]
 ) -> Markup | str:
     """Draw two bars per name, before and now, for the names with the largest shares.
 
-    `told` is the text of a share.
+    `text_of` returns the text of a share.
     """
     if not shares:
         return ""
@@ -175,7 +175,9 @@ def pairs(
                 "y": _CARD_TOP + row * _BAR_ROW,
                 "name": name,
                 "shown": name if len(name) <= 16 else name[:15] + "…",
-                "bars": [(round(room * share / widest, 1), told(share)) for share in shares[name]],
+                "bars": [
+                    (round(room * share / widest, 1), text_of(share)) for share in shares[name]
+                ],
             }
             for row, name in enumerate(names)
         ],

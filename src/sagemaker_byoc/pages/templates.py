@@ -1,4 +1,4 @@
-"""Jinja2 templates of every room, rendered with everything escaped that is not markup of ours.
+"""Jinja2 templates of every room, rendered with everything escaped that is not our own markup.
 
 A template is named by its path below the package, such as `monitor/report/data.html.j2`, so that
 each room keeps its own beside the code that fills it. Pages extend `pages/base.html.j2`.

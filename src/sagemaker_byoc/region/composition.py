@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,15 +13,18 @@ from sagemaker_byoc.region.clients import default_bucket
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import DockerImages, Images, Pushed
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
-from sagemaker_byoc.region.core.control_api import Interruptible
 from sagemaker_byoc.region.services.ecr.ecr import Registry
 from sagemaker_byoc.region.services.iam import Iam
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.logs.logs import Logs
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.hosting import Hosting
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import Endpoints
+from sagemaker_byoc.region.services.sagemaker.models import Models
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
+from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.services.sts import Sts
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
@@ -62,18 +65,25 @@ class Composition:
             part.start()
 
     async def close(self) -> None:
-        """Close all at once, each within a bound; a part that fails does not affect the others."""
-        closing = [part.close() for part in self.parts]
-        closing += [asyncio.to_thread(each.close) for each in self.closables]
-        bounded = (asyncio.wait_for(each, CLOSING_SECONDS) for each in closing)
-        outcomes = await asyncio.gather(*bounded, return_exceptions=True)
-        for part, outcome in zip((*self.parts, *self.closables), outcomes, strict=True):
-            if isinstance(outcome, BaseException):
-                LOG.error("%s did not close", type(part).__name__, exc_info=outcome)
+        """Close the parts at once, then the threads that they use, each within a bound.
+
+        A part that fails does not affect the others.
+        """
+        await _close_all([(each, each.close()) for each in self.parts])
+        threads = [(each, asyncio.to_thread(each.close)) for each in self.closables]
+        await _close_all(threads)
+
+
+async def _close_all(closing: Sequence[tuple[object, Coroutine[None, None, None]]]) -> None:
+    bounded = (asyncio.wait_for(each, CLOSING_SECONDS) for _, each in closing)
+    outcomes = await asyncio.gather(*bounded, return_exceptions=True)
+    for (part, _), outcome in zip(closing, outcomes, strict=True):
+        if isinstance(outcome, BaseException):
+            LOG.error("%s did not close", type(part).__name__, exc_info=outcome)
 
 
 def compose(
-    state: Path, access: ContainerAccess, *, control: Callable[[Interruptible], Handler]
+    state: Path, access: ContainerAccess, *, control: Callable[[TrainingJobs], Handler]
 ) -> Composition:
     account, engine = access.account, access.engine
     store = ObjectStore(state / "s3")
@@ -82,31 +92,26 @@ def compose(
     logs = LogStore(state / "logs")
     s3 = S3(store, account, None if access.is_open else access.credentials.secret_of)
     registry = Registry(state=state, account=account, url=access.url)
-    images = make_images(engine.name, state, registry.pushed)
-    jobs = TrainingJobs(
+    context = RegionContext(
         state=state,
         account=account,
+        engine=engine,
+        images=make_images(engine.name, state, registry.pushed),
         store=store,
         logs=logs,
-        engine=engine,
-        images=images,
         access=access,
     )
-    endpoints = Hosting(
-        state=state,
-        account=account,
-        store=store,
-        logs=logs,
-        engine=engine,
-        images=images,
-        access=access,
-    )
+    training_jobs = TrainingJobs(context)
+    models = Models(context)
+    configs = EndpointConfigs(context, models)
+    endpoints = Endpoints(context, configs)
+    kinds = (context.tags, training_jobs, models, configs, endpoints)
     targets, queries = _by_protocol(
         {
             "ecr": registry.operations(),
             "iam": Iam(account).operations(),
             "logs": Logs(logs, account).operations(),
-            "sagemaker": {**jobs.operations(), **endpoints.operations()},
+            "sagemaker": {name: run for kind in kinds for name, run in kind.operations().items()},
             "sts": Sts(account, access.credentials).operations(),
         }
     )
@@ -114,13 +119,13 @@ def compose(
         services=Services(
             targets=targets,
             s3=s3,
-            runtime=endpoints.invoke_handler,
+            runtime=Invocations(endpoints.by_name, account, Policy(endpoints.captures.take)),
             registry=registry.handler,
-            own=control(jobs),
+            own=control(training_jobs),
             queries=queries,
         ),
-        parts=(jobs, endpoints),
-        closables=(registry, s3),
+        parts=(training_jobs, endpoints),
+        closables=(context.threads, registry, s3),
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,19 +19,23 @@ from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region import clients
 from sagemaker_byoc.region.composition import CLOSING_SECONDS, Composition, compose
 from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.core.account import Account, Credentials, Keys, make_keys
-from sagemaker_byoc.region.core.control_api import Control, Interruptible
+from sagemaker_byoc.region.core.account import CALLER, Account, Credentials, Keys, make_keys
 from sagemaker_byoc.region.core.state_folder import LOG_FILE, Address, StateFolder
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.wire.admission import Admission
-from sagemaker_byoc.region.wire.routing import Router
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import AwsError
+from sagemaker_byoc.region.wire.routing import OWN_PREFIX, Router
 from sagemaker_byoc.region.wire.server import Application, RegionServer, listen, make_server
 
 EngineName: TypeAlias = Literal["process", "docker"]
 
 STARTING_SECONDS = 60.0
 _LISTENING_SECONDS = 10.0
+_HEADER = "x-byoc"
+"""Required by control requests: a web page can't send it, because browsers ask the server first."""
 _THREADS = 256
 """Most threads, made as they are needed: each container that is waited for has some."""
 
@@ -219,8 +225,50 @@ class _Running:
         )
         return compose(path, access, control=self._control)
 
-    def _control(self, jobs: Interruptible) -> Control:
+    def _control(self, jobs: TrainingJobs) -> Control:
         return Control(self.status, jobs, self.ask_to_end)
+
+
+class Control:
+    """The Handler of `/_byoc/…`: requests of the `byoc` command for which AWS has no operation.
+
+    Only the region's owner may ask; the keys of a container are for AWS's services. `status`
+    returns the answer of GET /_byoc/status.
+    """
+
+    def __init__(
+        self,
+        status: Callable[[], dict[str, object]],
+        jobs: TrainingJobs,
+        end: Callable[[], None],
+    ) -> None:
+        self._status = status
+        self._jobs = jobs
+        self._end = end
+
+    async def __call__(self, request: Request) -> Response:
+        if _HEADER not in request.headers:
+            raise AwsError("AccessDenied", f"The header {_HEADER} is missing", status=403)
+        caller = CALLER.get()
+        if caller is not None and not caller.is_owner:
+            raise AwsError("AccessDenied", f"{caller.arn} may not control the region", status=403)
+        command, _, name = request.path.removeprefix(OWN_PREFIX).partition("/")
+        match request.method, command:
+            case "GET", "status":
+                return _json(self._status())
+            case "POST", "down":
+                self._end()
+                return _json({})
+            case "POST", "interrupt" if name:
+                self._jobs.interrupt(name)
+                return _json({})
+        raise AwsError("NotFound", f"{request.method} {request.path} does not exist", status=404)
+
+
+def _json(document: dict[str, object]) -> Response:
+    return Response(
+        headers={"Content-Type": "application/json"}, body=json.dumps(document).encode()
+    )
 
 
 class _Listeners:

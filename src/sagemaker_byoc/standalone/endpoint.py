@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -22,16 +21,13 @@ from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.health import (
     LOG_SECONDS,
     ContainerLog,
-    EndpointError,
     wait_until_healthy,
 )
 from sagemaker_byoc.region.containers.leftovers import machine_label
 from sagemaker_byoc.region.containers.specs import PRIMARY, Image, check_name
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine, start_all
-from sagemaker_byoc.region.engines.copying import Copying
-
-__all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]
+from sagemaker_byoc.region.engines.copying import Copying, counted
 
 DEFAULT_IMAGE = "byoc-serve"
 _LOOK = 0.1
@@ -121,36 +117,19 @@ def prepare(request: EndpointRequest, copying: Copying | None = None) -> Contain
     return _lay_out(request, copying)
 
 
-def _unpack(archive: Path, folder: Path, copying: Copying | None) -> None:
-    if copying is None:
-        archives.unpack(archive, folder)
-        return
-    copying.start(f"unpack {archive.name}")
-    copying.expect(archive.stat().st_size)
-    try:
-        archives.unpack(archive, folder, copying.advance)
-    finally:
-        copying.finish()
-
-
 def require_free(port: int) -> None:
     """Raise MachineError if something listens on `port`."""
     if not is_free(port):
         raise MachineError(f"port {port} is taken", hint="Choose another with --port, or 0 for any")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _lay_out(request: EndpointRequest, copying: Copying | None) -> ContainerSpec:
     model = request.model
     if not model.is_dir():
-        model = request.work / "model"
-        _unpack(request.model, model, copying)
+        archive, model = model, request.work / "model"
+        title = f"unpack {archive.name}"
+        with counted(copying, title, lambda: archive.stat().st_size) as on_bytes:
+            archives.unpack(archive, model, on_bytes)
     entry = {} if request.entry_point is None else {PROGRAM: request.entry_point}
     common = specs.serving(
         name=f"byoc-{request.name}",

@@ -22,11 +22,11 @@ from typing import Self
 
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.host import ignore
+from sagemaker_byoc.host.ports import free_port
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.endpoint import (
     Endpoint,
     EndpointRequest,
-    free_port,
     open_endpoint,
     require_free,
 )
@@ -66,7 +66,7 @@ class Reloading:
     listeners: Listeners
     given_up: threading.Event
     hurried: threading.Event
-    """Set to kill what would be stopped."""
+    """Set to kill containers instead of stopping them."""
     _current: tuple[Endpoint, ExitStack] | None = None
     _number: int = 0
     _leaving: list[threading.Thread] = field(default_factory=list)

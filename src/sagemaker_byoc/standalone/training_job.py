@@ -40,7 +40,7 @@ from sagemaker_byoc.region.containers.specs import (
 )
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
-from sagemaker_byoc.region.engines.copying import Copying, size_of
+from sagemaker_byoc.region.engines.copying import Copying, counted, size_of
 
 __all__ = [
     "DEFAULT_IMAGE",
@@ -250,14 +250,9 @@ def _pack(
     entries = noting_links(
         folders.walk(tree.root, folder, on_left, keep_links=True), archive.name, on_left
     )
-    if copying is None:
-        return archive if archives.pack_entries(entries, archive) else None
-    copying.start(f"pack {archive.name}")
-    copying.expect(size_of(tree.root / folder))
-    try:
-        return archive if archives.pack_entries(entries, archive, copying.advance) else None
-    finally:
-        copying.finish()
+    title = f"pack {archive.name}"
+    with counted(copying, title, lambda: size_of(tree.root / folder)) as on_bytes:
+        return archive if archives.pack_entries(entries, archive, on_bytes) else None
 
 
 # ── what the output folder keeps for `byoc runs`: the log, the metrics of its lines, a record ──

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from sagemaker_byoc.training.library.metrics import Metrics
     from sagemaker_byoc.training.library.process import job
     from sagemaker_byoc.training.library.profiling import Profile
+    from sagemaker_byoc.training.library.ranks import StopFlag
+    from sagemaker_byoc.training.library.schema import Choices, Range
     from sagemaker_byoc.training.library.seeding import seed_everything
-    from sagemaker_byoc.training.library.stop import StopFlag
-    from sagemaker_byoc.training.library.track.track import Track
-    from sagemaker_byoc.training.library.values import Choices, Range
+    from sagemaker_byoc.training.library.track import Track
     from sagemaker_byoc.training.library.watch.attach import watch
 
 _HOMES = {
     "Checkpointer": "checkpoint.checkpointer",
-    "Choices": "values",
+    "Choices": "schema",
     "Metrics": "metrics",
     "Profile": "profiling",
-    "Range": "values",
-    "StopFlag": "stop",
-    "Track": "track.track",
+    "Range": "schema",
+    "StopFlag": "ranks",
+    "Track": "track",
     "channel": "data.channel",
     "export_model": "export",
     "job": "process",

@@ -120,5 +120,5 @@ def test_a_password_with_colons_in_it():
     }
     assert ecr.log_in(cloud) == ecr.Authorization("AWS", "a:b:S:", "https://host")
     token = "%%%"
-    with pytest.raises(AwsError, match="token is none"):
+    with pytest.raises(AwsError, match="token is not valid"):
         ecr.log_in(cloud)

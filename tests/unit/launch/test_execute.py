@@ -65,12 +65,12 @@ def test_a_second_time_nothing_is_made(make_train, said):
     )
     assert execute(plan, service, said.append) == []
     assert not [call for call in service.calls if call.startswith(("Create", "Put"))]
-    assert said[-1].endswith("is there already, InProgress")
+    assert said[-1].endswith("exists already, InProgress")
 
 
 def test_a_job_that_failed_is_not_taken_for_a_new_one(make_train, said):
     service = Service(HeadBucket={}, DescribeTrainingJob={"TrainingJobStatus": "Failed"})
-    with pytest.raises(SettingsError, match="is there and Failed") as caught:
+    with pytest.raises(SettingsError, match="exists and is Failed") as caught:
         execute(make_train(), service, said.append)
     assert "--new" in caught.value.hint
 
@@ -97,7 +97,7 @@ def test_an_endpoint_is_created_updated_or_kept(make_endpoint, described, calls,
 def test_an_endpoint_that_can_not_be_updated(make_endpoint, status, said):
     answer = {"EndpointStatus": status, "EndpointConfigName": "old"}
     service = Service(DescribeModel={}, DescribeEndpointConfig={}, DescribeEndpoint=answer)
-    with pytest.raises(SettingsError, match=f"is there and {status}"):
+    with pytest.raises(SettingsError, match=f"exists and is {status}"):
         execute(make_endpoint(), service, said.append)
 
 

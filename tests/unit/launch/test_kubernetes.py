@@ -323,8 +323,9 @@ def test_all_that_is_wrong_is_reported_at_once(job):
             kubernetes={"memory": "16GB", "cpu": 1},
         )
     for words in ("name is '3d_model'", 'name = "n-3d-model"', "is not an image name", "instance-",
-                  "channels.train is missing", "api_token is a secret", "'A B' is not a variable",
-                  "memory is '16GB'", "there is no key cpu"):  # fmt: skip
+                  "channels.train is missing", "api_token is a secret",
+                  "environment.A B is not a variable", "memory is '16GB'",
+                  "there is no key cpu"):  # fmt: skip
         assert words in caught.value.what
 
 
@@ -344,7 +345,7 @@ def test_all_that_is_wrong_is_reported_at_once(job):
         ({"environment": {"RANK": "0"}}, "environment.RANK is set by the training operator"),
         ({"environment": {"PET_NNODES": "2"}}, "environment.PET_NNODES is set by"),
         ({"hyperparameters": {f"h{n}": "\U0001f600" * 2500 for n in range(40)}}, "a ConfigMap"),
-        ({"hyperparameters": {"api_token": "x"}}, "would stand in a ConfigMap"),
+        ({"hyperparameters": {"api_token": "x"}}, "would be readable in a ConfigMap"),
         ({"kubernetes": {"model": "s3://b/p"}}, "model is 's3://b/p'"),
         ({"kubernetes": {"model": "pvc:a/../../b"}}, "model is 'pvc:a/../../b'"),
         ({"kubernetes": {"cpu": 1}}, "there is no key cpu"),

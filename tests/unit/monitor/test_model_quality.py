@@ -187,7 +187,7 @@ def test_few_labels_say_so(case):
 
 
 def test_no_label_fits(case):
-    with pytest.raises(DataError, match="holds no label"):
+    with pytest.raises(DataError, match="has no labels"):
         case.run(2, labels=0)
 
 

@@ -203,7 +203,7 @@ def test_several_classes(judged, answer, out, label, options):
 @pytest.mark.parametrize(
     ("answer", "options", "told"),
     [
-        ("3.2,-1.5,0.4", {}, "which cell of the output is the prediction is not said"),
+        ("3.2,-1.5,0.4", {}, "it is not clear which cell of the output is the prediction"),
         ("0.7", {"probability": "0"}, "there is one probability"),
         ("0.7,0.9", {"probability": "x"}, "a label is missing"),
         ("0.7,x", {"probability": "p"}, "a probability is not a number"),
@@ -405,13 +405,15 @@ def test_answers_of_several_parts(judged, answer, label, problem, expected):
 
 @pytest.mark.parametrize("answer", ["2.0,-0.1,0.0", "-1.5,3.25", "2.5,0.5,0.1"])
 def test_scores_that_are_no_probabilities_are_no_classes(judged, answer):
-    with pytest.raises(DataError, match="which cell of the output is the prediction is not said"):
+    with pytest.raises(
+        DataError, match="it is not clear which cell of the output is the prediction"
+    ):
         judged([answer] * 3, ["0"] * 3, MANY)
 
 
 def test_an_object_without_a_known_key_is_not_guessed(judged):
     answer = json.dumps({"text": "a", "tokens": 5})
-    with pytest.raises(DataError, match="is not said"):
+    with pytest.raises(DataError, match="is not clear"):
         judged([answer] * 3, ["a"] * 3, MANY, out=Encoding.JSON)
 
 

@@ -9,6 +9,8 @@ from collections import deque
 import pytest
 
 from sagemaker_byoc.contract.errors import MachineError, RequestError
+from sagemaker_byoc.host.ports import free_port
+from sagemaker_byoc.region.containers.health import ContainerLog, EndpointError, wait_until_healthy
 from sagemaker_byoc.standalone import endpoint
 
 
@@ -73,7 +75,7 @@ def pinged():
 
 
 def log_of(container):
-    log = endpoint.ContainerLog(container, lambda line: None)
+    log = ContainerLog(container, lambda line: None)
     log.start()
     log.join()
     return log
@@ -86,7 +88,7 @@ def request(tmp_path, **more):
         "name": "endpoint-1",
         "work": tmp_path / "work",
         "model": model,
-        "port": endpoint.free_port(),
+        "port": free_port(),
         "environment": {},
     }
     return endpoint.EndpointRequest(**{**values, **more})
@@ -96,21 +98,21 @@ def request(tmp_path, **more):
 def test_healthy_once_ping_is_200(pinged):
     """503 while loading is waited for."""
     container = Fake()
-    endpoint.wait_until_healthy(container, pinged, 10, log_of(container))
+    wait_until_healthy(container, pinged, 10, log_of(container))
 
 
 def test_a_dead_container_is_told_at_once_with_its_log():
     """No timeout is waited for, and the user sees why."""
     container = Fake(code=1)
-    with pytest.raises(endpoint.EndpointError, match=r"exit code 1(.|\n)*no weights"):
-        endpoint.wait_until_healthy(container, 1, 60, log_of(container))
+    with pytest.raises(EndpointError, match=r"exit code 1(.|\n)*no weights"):
+        wait_until_healthy(container, 1, 60, log_of(container))
 
 
 def test_timeout_says_what_was_last_answered():
     """A container that never answers is given up on."""
     container = Fake()
-    with pytest.raises(endpoint.EndpointError, match="not 200 within 0 s"):
-        endpoint.wait_until_healthy(container, endpoint.free_port(), 0.2, log_of(container))
+    with pytest.raises(EndpointError, match="not 200 within 0 s"):
+        wait_until_healthy(container, free_port(), 0.2, log_of(container))
 
 
 def test_container_and_folder_go_with_the_endpoint(tmp_path):
@@ -118,7 +120,7 @@ def test_container_and_folder_go_with_the_endpoint(tmp_path):
     container = Fake(code=1)
     wanted = request(tmp_path)
     with (
-        pytest.raises(endpoint.EndpointError),
+        pytest.raises(EndpointError),
         endpoint.open_endpoint(wanted, FakeEngine(container), lambda line: None),
     ):
         pass

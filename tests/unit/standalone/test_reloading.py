@@ -14,8 +14,8 @@ from contextlib import closing, contextmanager
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
 
+from sagemaker_byoc.host.ports import free_port
 from sagemaker_byoc.standalone import reloading
-from sagemaker_byoc.standalone.endpoint import free_port
 from sagemaker_byoc.standalone.reloading import Changes, Relay
 
 SECONDS = 20

@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from sagemaker_byoc.training.library.checkpoint import Checkpointer
-from sagemaker_byoc.training.library.stop import StopFlag
+from sagemaker_byoc.training.library.ranks import StopFlag
 
 FOLDER, KIND, STEPS, SIGNALS = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 RANK, WORLD = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -105,12 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=types.seconds(86400), default=3600.0, metavar="SECONDS", help="(3600)"
     )
     process = parser.add_argument_group("for --engine process")
-    process.add_argument(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        help="the region's folder (default: that of `byoc local up`)",
-    )
+    target.add_state(process)
     process.add_argument(
         "--python",
         type=Path,
@@ -141,11 +136,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _build(request: BuildRequest) -> Built:
-    """With a login for the ECR registries that the Dockerfile's base images lie in."""
+    """Build with a login for the ECR registries of the Dockerfile's base images."""
     try:
         dockerfile = request.dockerfile.read_text(errors="replace")
     except OSError:
-        dockerfile = ""  # which the build itself says better
+        dockerfile = ""  # the build itself reports it better
     hosts = base_login.ecr_hosts(dockerfile, *request.arguments.values())
     with base_login.lent(hosts) as lent:
         for host in lent:
@@ -190,7 +185,7 @@ def _tell(built: Built, arguments: argparse.Namespace) -> None:
 def _request(
     arguments: argparse.Namespace, place: Path, project: programs.Project
 ) -> Iterator[BuildRequest]:
-    """Of a folder with a Dockerfile; of a program without one for as long as its folder is."""
+    """Yield the request; the context of a program without a Dockerfile is then removed."""
     kind = arguments.kind
     known = project.programs[kind]
     given = programs.parse_pairs("--build-arg", arguments.build_arg)
@@ -232,7 +227,7 @@ def _request(
 
 
 def _dockerfile(place: Path, kind: str) -> Path | None:
-    """Return the folder's own, named in a line if it is not one for this kind; None without one.
+    """Return the folder's Dockerfile, None without one; print a line if it is not for this kind.
 
     A folder with a plain Dockerfile is a user's image: what `docker build` would build.
     """

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="of the engine; an archive or OCI layout; or docker://HOST/NAME:TAG in a registry",
     )
-    parser.add_argument("--train", action="store_true", help="it should train (default: found out)")
-    parser.add_argument("--serve", action="store_true", help="it should serve (default: found out)")
+    parser.add_argument("--train", action="store_true", help="it should train (default: detected)")
+    parser.add_argument("--serve", action="store_true", help="it should serve (default: detected)")
     parser.add_argument("--static", action="store_true", help="start no container")
     parser.add_argument("--no-layers", action="store_true", help="don't look into the layers")
     form = parser.add_mutually_exclusive_group()
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=types.seconds(3600),
         default=120.0,
         metavar="SECONDS",
-        help="for all jobs together; one that runs on is then stopped (default: 120)",
+        help="for all jobs together; a job that still runs is then stopped (default: 120)",
     )
     parser.add_argument("--env", type=types.pair, action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
@@ -102,7 +102,7 @@ def _show(finding: Finding) -> None:
 
 
 def _show_briefly(finding: Finding) -> None:
-    """Standard output is for the one document at the end."""
+    """Print a finding to stderr: stdout is for the one document at the end."""
     console.detail(f"{findings.headline(finding)}: {finding.what}")
 
 

@@ -34,7 +34,7 @@ _MEMBERS: Mapping[str, tuple[Fact[str] | None, str]] = {
     "TargetContainerHostname": (hosting.TARGET_CONTAINER, "which container of a model of several"),
 }
 """Members of InvokeEndpoint: their header if its name differs, and their help."""
-_SERVED = "; what `byoc serve` serves is asked by its URL"
+_SERVED = "; ask a model that `byoc serve` serves by its URL"
 _NOT_STREAMED = "TargetModel"
 """The member that InvokeEndpointWithResponseStream does not have."""
 

@@ -16,8 +16,7 @@ from sagemaker_byoc.cli.terminal import console, failures
 from sagemaker_byoc.cli.terminal.arguments import HINT
 from sagemaker_byoc.cli.terminal.progress import Progress
 from sagemaker_byoc.cloud.session import Cloud, resolve_region
-from sagemaker_byoc.contract.errors import MachineError, RequestError
-from sagemaker_byoc.contract.installation import add_extra
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.variables import REGION_URL
 from sagemaker_byoc.host.aws_calls import Call, Caller
 
@@ -112,20 +111,9 @@ def _time(text: str) -> datetime:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    with _explained_imports():
+    with target.explained_imports("the monitor", "monitor"):
         from sagemaker_byoc.monitor import jobs  # noqa: F401, PLC0415 - needs numpy
     return _RUN[arguments.action](arguments)
-
-
-@contextmanager
-def _explained_imports() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MachineError(
-            f"the Python package {error.name} is missing",
-            hint=f"Install what the monitor needs: {add_extra('monitor')}",
-        ) from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`byoc push`: an image into ECR or another registry, as SageMaker takes it, and verified."""
+"""`byoc push`: push an image to ECR or another registry as SageMaker takes it, and verify it."""
 
 from __future__ import annotations
 

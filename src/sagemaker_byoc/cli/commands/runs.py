@@ -1,4 +1,4 @@
-"""`byoc runs`: what was tried so far, and what differed."""
+"""`byoc runs`: the runs of a folder, and how they differ."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = 6
 """Metrics and parameters of a list at most; a comparison has all."""
 WIDEST = 28
 MOST_BROKEN = 20
-"""Files that can't be read, of which each gets a line."""
+"""Files that can't be read and are named; the others are counted."""
 MOST_NAMED = 20
 
 
@@ -153,7 +153,7 @@ def _sorted(runs: Sequence[Run], metric: str, goals: Mapping[str, Goal | None]) 
     if goal is None:
         raise RequestError(
             f"whether more or less of {metric!r} is better is not known",
-            hint=f"Say it: --goal {metric}=max, or --goal {metric}=min",
+            hint=f"Add --goal {metric}=max, or --goal {metric}=min",
         )
     best = [(one.best(metric, goal), one) for one in runs]
     have = [(value, one) for value, one in best if value is not None]
@@ -197,18 +197,12 @@ def _comparison(runs: Sequence[Run], goals: Mapping[str, Goal | None]) -> list[l
         if not any(len(one.points.get(name, ())) > 1 for one in runs):
             continue
         goal = goals[name]
-        head, values = ("first", _firsts) if goal is None else ("best", _bests)
-        rows.append([f"  {head} {_shown(name)}", *map(_shown, values(runs, name, goal))])
+        if goal is None:  # which value is better is not known: the first stands beside the last
+            head, values = "first", [next(iter(one.points.get(name, ())), None) for one in runs]
+        else:
+            head, values = "best", [one.best(name, goal) for one in runs]
+        rows.append([f"  {head} {_shown(name)}", *map(_shown, values)])
     return rows
-
-
-def _bests(runs: Sequence[Run], metric: str, goal: Goal | None) -> list[float | None]:
-    return [one.best(metric, goal) for one in runs]
-
-
-def _firsts(runs: Sequence[Run], metric: str, _goal: Goal | None) -> list[float | None]:
-    """Return the first values, shown beside the last if it is unknown which is better."""
-    return [next(iter(one.points.get(metric, ())), None) for one in runs]
 
 
 def _names(documents: Iterable[Iterable[str]]) -> list[str]:
@@ -278,7 +272,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _plain(value: Json) -> Json:
-    """Numbers of parameters that JSON lacks, as text."""
+    """Return the value of a parameter, with numbers that JSON lacks as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, list):

@@ -20,12 +20,12 @@ from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.training.runs import RUN_FILE
 from sagemaker_byoc.host import owners
+from sagemaker_byoc.host.ports import free_port
+from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.endpoint import (
     DEFAULT_IMAGE,
-    EndpointError,
     EndpointRequest,
-    free_port,
     open_endpoint,
     prepare,
 )
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             request = _request(arguments, program, model, folder / "work")
             if arguments.shell:
-                return programs.attend(engine, prepare(request, copying), "serve")
+                return programs.open_shell(engine, prepare(request, copying), "serve")
             console.step(f"endpoint {request.name} ({engine.name})")
             if arguments.reload:
                 return _follow(request, engine, as_json=arguments.json)

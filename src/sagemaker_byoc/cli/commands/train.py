@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         programs.sweep(engine)
         if arguments.shell:
             with prepared_job(request, engine) as spec:
-                return programs.attend(engine, spec, "train")
+                return programs.open_shell(engine, spec, "train")
         return _train(request, engine, program.folder, copying, as_json=arguments.json)
 
 
@@ -115,7 +115,7 @@ def _train(
     except GivenUpError:
         return signals.received().exit_code
     if transcript.problem:
-        console.detail(f"the log was not kept whole: {transcript.problem}")
+        console.detail(f"the log is incomplete: {transcript.problem}")
     try:
         write_record(request, result)
     except OSError as error:

@@ -30,7 +30,7 @@ USAGE = "{usage}"
 
 
 class Parser(argparse.ArgumentParser):
-    """No abbreviated flags: a script would break on the day a second flag begins alike."""
+    """No flag may be abbreviated: a script would break once a second flag begins alike."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
@@ -135,7 +135,7 @@ class Parser(argparse.ArgumentParser):
         return f"`{self.prog} --help` shows what it takes"
 
     def _usage_of(self, message: str) -> str:
-        """`--port PORT` of "argument -p/--port: …"."""
+        """Return `--port PORT` for "argument -p/--port: …"."""
         named = re.match(r"argument ([^:]+): ", message)
         if not named:
             return f"`{self.prog} --help`"
@@ -196,7 +196,7 @@ def _value_of(action: argparse.Action) -> str:
 
 
 def add_verbosity(parser: argparse.ArgumentParser) -> None:
-    """-q and -v, to be given before or after the name of any command below `parser`."""
+    """Add -q and -v, which may stand before or after the name of any command below `parser`."""
     for at in (parser, *below(parser).values()):
         at.add_argument(
             *QUIET,

@@ -73,7 +73,7 @@ def clean(text: str, *, colour: bool = False) -> str:
 def clean_line(line: str, *, colour: bool = False) -> str:
     """Return one line of a log, at most LONGEST_LINE characters of it.
 
-    Of a progress bar, which goes back to the line's start with each `\\r`, the last state.
+    A progress bar, which returns to the line's start with each `\\r`, is shown in its last state.
     """
     line = line.rstrip("\r\n")
     shown = line[line.rfind("\r") + 1 :]
@@ -93,7 +93,7 @@ def _colour(code: str, text: str) -> str:
 def _say(text: str) -> None:
     """Write a line to stderr at once, so that the lines of two threads do not mix.
 
-    A terminal that was closed (EIO) and a pipe without a reader are no failures.
+    A terminal that was closed (EIO) and a pipe without a reader are not failures.
     """
     with suppress(OSError):
         sys.stderr.write(f"{text}\n")
@@ -185,7 +185,7 @@ def detail(text: str) -> None:
 
 
 def log_line(host: str, line: str) -> None:
-    """One line of a container's log."""
+    """Print one line of a container's log."""
     if _quiet:
         return
     shown = clean_line(line, colour=has_colour(sys.stderr))
@@ -193,7 +193,7 @@ def log_line(host: str, line: str) -> None:
 
 
 def builder_line(line: str) -> None:
-    """One line of an image's builder; of a quiet command it explains a failure."""
+    """Print one line of an image's builder, with -q too: it explains a failure."""
     _say(clean_line(line, colour=has_colour(sys.stderr)))
 
 

@@ -45,7 +45,7 @@ class Failure:
 
 
 def id_of(kind: type[BaseException]) -> str:
-    """`MachineError` is MACHINE, `TimeLimitError` is TIME_LIMIT: stable, whatever the words say."""
+    """Return the stable id of a kind of error: TIME_LIMIT for `TimeLimitError`."""
     stem = kind.__name__.removesuffix("Error")
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", stem).upper()
 
@@ -114,7 +114,7 @@ _HINTS = (
 
 
 def cause_of(lines: Sequence[str]) -> str:
-    """Return the line that says why; how it ends if none does, "" for an empty log."""
+    """Return the line of a log that names the cause, else its last line; "" if it is empty."""
     for pattern in (_OURS, _EXCEPTION):
         for line in reversed(lines):
             if found := pattern.fullmatch(line.strip()):

@@ -1,4 +1,4 @@
-"""How far a transfer is: bytes, rate and time left, once it has taken two seconds.
+"""Progress of a transfer: bytes, rate and time left, once it has taken two seconds.
 
 A terminal gets a bar, which the library rich draws; it is imported only then. Anything else gets a
 line every ten seconds. With -q there is neither.

@@ -57,7 +57,7 @@ class Received:
         return SIGNAL_BASE + (self.number or signal.SIGINT)
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Only Ctrl-C counts as impatience: a closed terminal and a shell send SIGHUP twice."""
+        """Only Ctrl-C counts when repeated: a closed terminal and its shell send SIGHUP twice."""
         is_repeated = bool(self.number) and number != signal.SIGINT
         self.number = self.number or number
         if is_repeated:
@@ -88,7 +88,7 @@ class Received:
 
     @contextmanager
     def leaving_terminal_to(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Ctrl-C is the business of `process`, which has the terminal; other signals end it."""
+        """Leave Ctrl-C to `process`, which has the terminal; let other signals end it."""
 
         def handle(number: int, _frame: FrameType | None) -> None:
             if number != signal.SIGINT:

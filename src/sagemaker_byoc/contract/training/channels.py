@@ -55,10 +55,7 @@ class Channel:
     content_type: str | None = None
 
     def __post_init__(self) -> None:
-        legal = re.fullmatch(facts.CHANNEL_NAME.value, self.name)
-        # "." and ".." satisfy SageMaker's pattern, and as folder names they leave the data folder.
-        escapes = self.name in {".", ".."}
-        if not legal or escapes or len(self.name) > facts.CHANNEL_NAME_LENGTH.value:
+        if not is_channel_name(self.name):
             raise DocumentError(
                 where=f"channel {self.name!r}",
                 what="is not a legal channel name",
@@ -74,6 +71,13 @@ class Channel:
             "S3DistributionType": self.distribution.value,
             "RecordWrapperType": self.record_wrapper.value,
         }
+
+
+def is_channel_name(text: str) -> bool:
+    # "." and ".." satisfy SageMaker's pattern, and as folder names they leave the data folder.
+    if text in {".", ".."} or len(text) > facts.CHANNEL_NAME_LENGTH.value:
+        return False
+    return re.fullmatch(facts.CHANNEL_NAME.value, text) is not None
 
 
 def read_channels(tree: Tree) -> dict[str, Channel]:
@@ -104,11 +108,11 @@ def read_channels(tree: Tree) -> dict[str, Channel]:
 
 
 def check_channels(channels: Mapping[str, Channel]) -> None:
-    """Raise for what CreateTrainingJob would refuse."""
+    """Raise DocumentError for what CreateTrainingJob would refuse."""
     if len(channels) > facts.CHANNELS.value:
         raise DocumentError(
             where="channels",
-            what=f"are {len(channels)}, and SageMaker takes {facts.CHANNELS.value}",
+            what=f"{len(channels)} given, SageMaker takes {facts.CHANNELS.value} at most",
             hint="Put several data sets into one channel, a folder each",
         )
 

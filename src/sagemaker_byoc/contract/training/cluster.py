@@ -58,9 +58,9 @@ class Cluster:
 
     @classmethod
     def read(cls, tree: Tree) -> Cluster:
-        """Return that of the tree; a cluster of one host if there is no file.
+        """Return the tree's cluster; one of a single host if there is no file.
 
-        What a file written by hand leaves out follows from the rest.
+        What a file written by hand leaves out is derived from the rest.
         """
         path = tree.resource_config_file
         document = read_object(path)
@@ -156,7 +156,7 @@ def _texts(document: Mapping[str, Json], key: str, where: str) -> tuple[str, ...
 
 
 def _own_name(hosts: Sequence[str]) -> str:
-    """Return which of `hosts` this container is, if no file says it."""
+    """Return which of `hosts` this container is, if the file does not name it."""
     if len(hosts) == 1:
         return hosts[0]
     return next((host for host in hosts if host == os.uname().nodename), DEFAULT_HOST)

@@ -24,19 +24,19 @@ PROFILER_VARIABLE = "SMPROFILER_CONFIG_PATH"
 SAVE_INTERVAL = 500
 """Steps between two that are saved, if the request does not say (smdebug's default)."""
 PROFILE_MS = 500
-"""Between two looks at the system, likewise."""
+"""Milliseconds between two samples of the system, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
 class HookConfig:
-    """Which steps and which tensors are looked at."""
+    """Which tensors are collected, at which steps."""
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     collections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, tree: Tree, environ: Mapping[str, str]) -> HookConfig | None:
-        """None if the request had no DebugHookConfig."""
+        """Return None if the request had no DebugHookConfig."""
         path = hook_file(tree, environ)
         document = read_object(path)
         if document is None:
@@ -53,7 +53,7 @@ class HookConfig:
         return cls(_texts(path, document, "HookParameters"), collections)
 
     def number(self, name: str, default: int) -> int:
-        """A step or an interval; the one for training wins over the one for all."""
+        """Return a step or an interval; the value for training wins over the general one."""
         text = self.parameters.get(f"train.{name}", self.parameters.get(name))
         if text is None:
             return default
@@ -68,7 +68,7 @@ class HookConfig:
 
 @dataclass(frozen=True, slots=True)
 class ProfilerConfig:
-    """How often the system is looked at, and which steps get a trace."""
+    """How often the system is sampled, and which steps get a trace."""
 
     is_asked: bool = False
     """Whether there is such a file: then the platform uploads its folder."""
@@ -132,10 +132,8 @@ def _literal(path: Path, text: str) -> dict[str, object]:
         return {}
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise _wrong(
-            path, "DetailedProfilingConfig", "a literal such as {'StartStep': 5}"
-        ) from error
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        value = None
     if not isinstance(value, dict):
         raise _wrong(path, "DetailedProfilingConfig", "a literal such as {'StartStep': 5}")
     return {str(key).lower(): entry for key, entry in value.items()}

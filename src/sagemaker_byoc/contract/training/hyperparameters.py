@@ -19,7 +19,7 @@ from sagemaker_byoc.contract.paths import Tree
 UNPASSABLE = re.compile("[\0\ud800-\udfff]")
 RESERVED_PREFIX = "sagemaker_"
 RESERVED = frozenset({"_tuning_objective_metric", "default_user_module_name"})
-"""Keys that are for the toolkit and not for the user's program (sagemaker-training params.py)."""
+"""Keys for the toolkit and not for the user's program (sagemaker-training params.py)."""
 
 
 def decode(raw: str) -> Json:
@@ -36,7 +36,7 @@ def decode(raw: str) -> Json:
 
 
 def as_text(raw: str) -> str:
-    """`raw` for a program that reads text: JSON strings unquoted, null empty, all else unchanged.
+    """Return `raw` as text for a program: JSON strings unquoted, null empty, all else unchanged.
 
     So 1.10 stays 1.10, which may be a version.
     """
@@ -56,7 +56,7 @@ class Hyperparameters:
 
     @classmethod
     def read(cls, tree: Tree) -> Hyperparameters:
-        """Return those of the tree; none if there is no file.
+        """Return the tree's hyperparameters; none if there is no file.
 
         A file written by hand may hold numbers, booleans, null, lists and objects: they become
         their JSON text, which is what the SageMaker SDK sends.
@@ -76,16 +76,17 @@ class Hyperparameters:
         return cls(strings, tuple(k for k, v in document.items() if not isinstance(v, str)))
 
     def write(self, tree: Tree) -> None:
-        """Write them into the tree, if SageMaker would accept them."""
+        """Write the file, if SageMaker would accept the hyperparameters."""
         self.check()
         write_json(tree.hyperparameters_file, dict(self.raw))
 
     def check(self) -> None:
-        """Raise for what CreateTrainingJob would refuse."""
-        if len(self.raw) > facts.HYPERPARAMETERS.value:
+        """Raise DocumentError for what CreateTrainingJob would refuse."""
+        most = facts.HYPERPARAMETERS.value
+        if len(self.raw) > most:
             raise DocumentError(
                 where="hyperparameters",
-                what=f"are {len(self.raw)}, and SageMaker takes {facts.HYPERPARAMETERS.value}",
+                what=f"{len(self.raw)} given, SageMaker takes {most} at most",
                 hint="Pack some of them into one JSON value, or into a file of a channel",
             )
         for key, value in self.raw.items():

@@ -110,7 +110,7 @@ class RunRecord:
 
     @classmethod
     def parse(cls, document: Mapping[str, Json], where: str) -> RunRecord:
-        """Raise DocumentError for what this version does not know."""
+        """Return the record. Raise DocumentError if this version does not know its format."""
         if document.get("format") != FORMAT:
             raise DocumentError(
                 where=where,
@@ -156,8 +156,10 @@ def _number(value: Json) -> float:
 
 
 def _metric(value: Json) -> float | None:
-    """NaN and Infinity are strings, since JSON has no numbers for them. None for what is not a
-    number: a metric of 0 would be the best of all losses."""
+    """Return the number, None if `value` is not one: a metric of 0 would be the best of all losses.
+
+    NaN and Infinity are strings, since JSON has no numbers for them.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -84,12 +84,12 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a build says what it does."""
+    """Where a build reports what it does."""
 
     say: Say
     """Gets each step."""
     warn: Say
-    """Gets what a user should know of one."""
+    """Gets warnings about a step."""
     line: Say
     """Gets each line of the builder as it is: a step may print anything."""
 
@@ -190,7 +190,7 @@ def _read(dockerfile: Path) -> str:
 
 
 def _labels(at: image_labels.Commit, content: str) -> dict[str, str]:
-    """The commit's time and not this one's: the same content stays the same image."""
+    """Return labels, with the commit's time: the same content stays the same image."""
     found = {
         "org.opencontainers.image.revision": at.revision,
         "org.opencontainers.image.source": at.source,
@@ -283,9 +283,9 @@ def _read_lines(stream: IO[bytes] | None, kept: deque[str], show: Say | None) ->
 
 
 def _end(process: subprocess.Popen[bytes]) -> bool:
-    """After a signal or a time limit: the client is asked, for it has an engine to tell.
+    """Stop the client after a signal or a time limit; return whether it still ran.
 
-    Return whether it still ran.
+    It is asked first, so that it can stop the engine's work.
     """
     if process.poll() is not None:
         return False

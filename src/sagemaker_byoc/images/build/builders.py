@@ -1,4 +1,4 @@
-"""Which program builds here: BuildKit, Docker's legacy builder, podman or buildah."""
+"""The program that builds: BuildKit, Docker's legacy builder, podman or buildah."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _HAS_BUILDKIT = (18, 9)
 """The engine from this version on has BuildKit in it."""
 
 Ask = Callable[[list[str]], str | None]
-"""A command's standard output; None where it fails or is not there."""
+"""Function that returns a command's standard output; None if it fails or is missing."""
 Explain = Callable[[list[str]], MachineError]
-"""Why a command fails."""
+"""Function that returns why a command fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Builder:
     name: str
     version: str
     command: tuple[str, ...]
-    """That the context, the tags and the like are added to."""
+    """The command line, to which the context, the tags and the like are added."""
     environment: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     """What a user should know of this choice."""
@@ -58,7 +58,7 @@ class Builder:
         return f"{words[self.name]} {self.version})".replace("( ", "(")
 
     def inspect(self, image: str) -> list[str]:
-        """The command that prints the image's id."""
+        """Return the command that prints the image's id."""
         if self.name == BUILDAH:
             form = "{{.FromImageID}}"
             return [self.command[0], "inspect", "--type", "image", "--format", form, image]
@@ -68,7 +68,7 @@ class Builder:
         return [self.command[0], "tag", image, name]
 
     def untag(self, name: str) -> list[str]:
-        """The command that takes one of several names away."""
+        """Return the command that removes one of several names."""
         words = ["rmi"] if self.name == BUILDAH else ["image", "rm"]
         return [self.command[0], *words, name]
 
@@ -97,7 +97,7 @@ def choose(
     ask: Ask = ask,
     explain: Explain = docker.explain,
 ) -> Builder:
-    """`wanted`, or the best there is. Raise MachineError if it is not available."""
+    """Return `wanted`, or the best there is. Raise MachineError if it is not available."""
     if wanted in {PODMAN, BUILDAH}:
         return _without_daemon(wanted, ask)
     client = environment.get(docker.VARIABLE)
@@ -178,7 +178,7 @@ def _docker(
 
 
 def _buildx(client: str, said: str, ask: Ask) -> Builder:
-    """Attestations make an index, which SageMaker refuses; older plug-ins know none."""
+    """Return options against attestations, which make an index; older plug-ins have none."""
     known = ask([client, "buildx", "build", "--help"]) or ""
     flags = [
         f"{flag}=false" for flag in ("--provenance", "--sbom") if re.search(rf"{flag}\b", known)
@@ -235,7 +235,7 @@ def of_this_process() -> str:
 
 
 def sweep(repository: str, builder: Builder, ask: Ask) -> None:
-    """Remove such tags of a repository whose process has ended."""
+    """Remove the tags of a repository that ended processes left."""
     if builder.name == BUILDAH:
         return
     tags = ask([builder.command[0], "image", "ls", "--format", "{{.Tag}}", repository]) or ""

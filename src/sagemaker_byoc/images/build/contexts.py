@@ -24,7 +24,7 @@ from sagemaker_byoc.images import scratch
 
 PLATFORM = "linux/amd64"
 FILES_LIMIT = 100_000
-"""Files. Docker would send them all, at every build."""
+"""Files. Docker would send them all at every build."""
 _CHUNK = 2**20
 _SECRETS = Ignore(SECRETS)
 
@@ -42,7 +42,7 @@ class Content:
 
 
 def content(context: Path, dockerfile: Path, arguments: Mapping[str, str], *words: str) -> Content:
-    """`words` is what else decides the image. Raises RequestError for what can't be read."""
+    """`words` is what else decides the image. Raise RequestError for what can't be read."""
     digest = hashlib.sha256("\0".join((PLATFORM, *words)).encode())
     for name in sorted(arguments):
         digest.update(f"\0{name}={arguments[name]}".encode())
@@ -70,7 +70,7 @@ def content(context: Path, dockerfile: Path, arguments: Mapping[str, str], *word
 
 
 def _kind(mode: int) -> str:
-    """A builder's cache looks at the permissions; the owner in the image is always root."""
+    """Return the permissions, which a builder's cache looks at; the owner is always root."""
     return f"{stat.S_IFMT(mode):o} {stat.S_IMODE(mode):o}"
 
 
@@ -100,7 +100,7 @@ _INSTALL = (
     ' --constraints /opt/venv/constraints.txt --replace "$REPLACE" --no-cache-dir'
     f" --requirement {REQUIREMENTS} && rm -rf /tmp/tools"
 )
-"""The serving image has no pip of its own."""
+"""The serving image has no pip."""
 _LOCAL = re.compile(
     r"^\s*(-r|-c|-e|--requirement|--constraint|--editable|\.|/|file:|[^#]*@\s*file:)", re.MULTILINE
 )
@@ -116,14 +116,14 @@ class BareContext:
     base: str
     """The id of the image it builds on."""
     notes: tuple[str, ...] = ()
-    """What was left out of the program, and what of it is not read."""
+    """Notes on what was left out of the program, and what of it is not read."""
 
 
 @contextmanager
 def prepared(
     kind: str, program: Path, entry_point: str | None, *, secret: bool = False
 ) -> Iterator[BareContext]:
-    """A temporary folder, removed at the end. Raise RequestError without the toolkit's image.
+    """Make a temporary folder, removed at the end. Raise RequestError without the toolkit's image.
 
     `secret`: the build has a pip.conf as its secret `pip`, which only BuildKit can mount.
     """
@@ -182,7 +182,7 @@ def _copy(program: Path, target: Path) -> tuple[str, ...]:
 
 
 def _told(program: Path, left_out: list[str], theirs: ignore.Ignore) -> tuple[str, ...]:
-    """One line for what only our own patterns left out."""
+    """Return one line for what only our own patterns left out."""
     all_ = {*left_out}
     names = [
         name

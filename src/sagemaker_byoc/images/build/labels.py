@@ -78,7 +78,7 @@ def _place(name: Reference) -> tuple[str, str]:
 
 
 def _instructions(dockerfile: str) -> Iterator[str]:
-    """Each line with what continues it, without comments."""
+    """Yield each line with what continues it, without comments."""
     held = ""
     for line in dockerfile.splitlines():
         text = line.strip()
@@ -202,13 +202,13 @@ _OWN = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """Empty where the folder is in no repository."""
+    """Empty if the folder is not in a repository."""
 
     id: str = ""
     dirty: bool = False
     """Whether a file of the folder differs from the commit, or is not in it."""
     created: str = ""
-    """Of the commit, as ISO 8601."""
+    """The commit's time, as ISO 8601."""
     source: str = ""
     """Its origin's address, without a user or password."""
 
@@ -239,7 +239,7 @@ def tag(commit: Commit, identity: str) -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    """Its output; nothing where there is no git, no repository or no commit."""
+    """Return git's output; nothing without git, a repository or a commit."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *words],

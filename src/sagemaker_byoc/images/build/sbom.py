@@ -56,11 +56,11 @@ class Contents:
     system: Mapping[str, str]
     """os-release's ID and VERSION_ID."""
     has_rpm: bool
-    """It has packages that are not in `packages`."""
+    """Whether it has packages that are not in `packages`."""
 
 
 def write(image: str, identity: str, file: Path) -> Contents:
-    """Write the document of an image that the engine has. Raises ByocError."""
+    """Write the document of an image that the engine has. Raise ByocError."""
     found = docker.inspect("image", image)
     if found is None:
         raise MachineError(
@@ -85,7 +85,7 @@ def write(image: str, identity: str, file: Path) -> Contents:
 
 @contextmanager
 def _container(image: str) -> Iterator[str]:
-    """Make one that is never started, for its files."""
+    """Make a container that is never started, for its files."""
     with suppress(ByocError):
         scratch.sweep()
     words = ["create", *scratch.labels(), "--network", "none", image, "x"]

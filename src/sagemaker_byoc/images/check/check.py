@@ -51,7 +51,7 @@ class CheckRequest:
     image: str
     roles: frozenset[str] = frozenset()
     try_it: bool = True
-    """Start containers, where the image is the engine's."""
+    """Start containers, if the image is the engine's."""
     layers: bool = True
     """Look into the layers, which reads all of them."""
     ignored: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def check(
     say: Callable[[str], None],
     show: Callable[[Finding], None] = lambda _: None,
 ) -> Report:
-    """Say each step before it begins, and show each finding as soon as it is found.
+    """Announce each step, and show each finding as soon as it is found.
 
     Raise ImageError if there is no such image, or no engine to ask for it. What fails later
     is in the report.
@@ -111,7 +111,7 @@ class _Check:
             self.trials.notes += self.image.files.limits
 
     def untried(self) -> str:
-        """Why no container is started; empty if one is."""
+        """Return why no container is started; empty if one is."""
         if not self.request.try_it:
             return "--static"
         if self.image.source != "engine":
@@ -133,7 +133,7 @@ class _Check:
                 self.trials.kept("serving", self._serve)
 
     def _apply(self, rules: Sequence[Rule[T]], subject: T) -> None:
-        """No rule that fails takes the findings of the others with it."""
+        """Apply rules; one that fails does not lose the findings of the others."""
         for rule in rules:
             self.rules.append(rule.id)
             found = self.trials.kept(f"rule {rule.id}", partial(self._found, rule, subject))

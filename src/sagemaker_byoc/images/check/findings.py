@@ -70,12 +70,12 @@ class Severity(StrEnum):
     ERROR = "error"
     """SageMaker refuses the image, or a job or endpoint breaks; or a secret would be shipped."""
     WARNING = "warning"
-    """It works, and some feature or some day it doesn't."""
+    """It works, but may fail for some feature or at some time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One occurrence: what it is here, where, and the fix where it is not the rule's own."""
+    """One occurrence: what, where, and the fix if it is not the rule's."""
 
     what: str
     where: str = ""
@@ -86,7 +86,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[T]):
-    """`check` looks at parsed data and at nothing else."""
+    """A rule; `check` looks at parsed data alone."""
 
     id: str
     severity: Severity
@@ -112,7 +112,7 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """What ignores this one alone, as the configuration has it: SEC001:PAD_TOKEN."""
+        """The key that ignores this one alone in the configuration: SEC001:PAD_TOKEN."""
         return f"{self.id}:{self.subject}" if self.subject else self.id
 
 
@@ -153,7 +153,7 @@ def rule_of(key: str) -> str:
 UNJUDGED = 4
 """Exit code if nothing wrong was found, and something could not be judged."""
 SCHEMA = 1
-"""Of the JSON; it rises when a name goes or changes its meaning."""
+"""Version of the JSON; it rises when a name is removed or changes its meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Report:
     measured: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
     def count(self, severity: Severity) -> int:
-        """Findings that the configuration does not ignore."""
+        """Count the findings that the configuration does not ignore."""
         return sum(
             finding.severity is severity and not finding.ignored for finding in self.findings
         )
@@ -186,7 +186,7 @@ class Report:
 
 
 def as_text(report: Report) -> str:
-    """One block a finding, and the summary."""
+    """Return one block per finding, and the summary."""
     blocks = [f"{finding_as_text(finding)}\n" for finding in report.findings]
     return "\n".join([*blocks, summary_as_text(report)])
 
@@ -211,7 +211,7 @@ def headline(finding: Finding) -> str:
 
 
 def summary_as_text(report: Report) -> str:
-    """What was not tried or judged, and how much was found."""
+    """Return what was not tried or judged, and how much was found."""
     lines = [f"not tried: {note}" for note in report.notes]
     lines += [f"not judged: {sentence}" for sentence in report.unjudged]
     errors, warnings = report.count(Severity.ERROR), report.count(Severity.WARNING)
@@ -234,7 +234,7 @@ def as_json(report: Report) -> str:
 
 
 def as_junit(report: Report) -> str:
-    """One case a rule; several findings of one rule are one failure."""
+    """Return JUnit XML: one case per rule; several findings of a rule are one failure."""
     by_id: dict[str, list[Finding]] = {rule: [] for rule in report.rules}
     for finding in report.findings:
         by_id[finding.id].append(finding)

@@ -36,12 +36,12 @@ _FOLDER = Path("PRIVATE_FOLDER")
 """Stands in a plan for the temporary folder of the push."""
 
 FindLogin = Callable[[str], Login | None]
-"""Return the login of a registry."""
+"""Function that returns the login of a registry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`do` is a command, or a request; `run` does it, or passes it over if it is not needed."""
+    """A command or request. `run` does it, or skips it if it is not needed."""
 
     do: str
     run: Callable[[], None]
@@ -67,7 +67,7 @@ class Push:
     plain: bool = False
     """Without TLS."""
     insecure: bool = False
-    """A registry on another machine may be without TLS."""
+    """Whether a registry on another machine may be without TLS."""
     by_skopeo: bool = False
     """skopeo copies the image, and not docker; known once the copy is planned."""
     immutable: bool = False
@@ -302,9 +302,9 @@ def _tag(push: Push) -> None:
         return
     before = docker.inspect("image", target)
     if before is None:
-        push.undo.callback(_untag_image, push, target)
+        push.undo.callback(_untag, push, target)
     else:
-        push.undo.callback(_tag_again, str(before["Id"]), target)
+        push.undo.callback(_quietly, "tag", str(before["Id"]), target)
     docker.run("tag", push.local, target)
 
 
@@ -314,7 +314,7 @@ def _docker_login(push: Push) -> dict[str, str]:
 
 def _pull(push: Push, words: Sequence[str]) -> None:
     if docker.inspect("image", push.local) is None:
-        push.undo.callback(_untag, push.local)
+        push.undo.callback(_quietly, "rmi", push.local)
     _run(push, words, _docker_login(push))
 
 
@@ -327,7 +327,7 @@ def _load(push: Push, words: Sequence[str]) -> None:
             push.screen.note(f"the engine has {push.local} now")
 
 
-def _untag_image(push: Push, target: str) -> None:
+def _untag(push: Push, target: str) -> None:
     """Remove the name, unless it is the only one of an image of the engine, which would go too."""
     with suppress(ByocError):
         found = docker.inspect("image", target) or {}
@@ -337,14 +337,9 @@ def _untag_image(push: Push, target: str) -> None:
         docker.run("rmi", target)
 
 
-def _tag_again(image_id: str, name: str) -> None:
+def _quietly(*words: str) -> None:
     with suppress(ByocError):
-        docker.run("tag", image_id, name)
-
-
-def _untag(name: str) -> None:
-    with suppress(ByocError):
-        docker.run("rmi", name)
+        docker.run(*words)
 
 
 def _run(

@@ -1,7 +1,7 @@
 """The programs that copy an image into a registry: skopeo and docker.
 
-A program is ended together with the push, and is given up if it stands still. What it says of each
-layer is read from its output; on a terminal its own progress bars are shown.
+A program ends with the push, and is stopped if it makes no progress. What happens to each layer is
+read from its output; on a terminal its own progress bars are shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sagemaker_byoc.images.model import HostileError, ImageError, RegistryError,
 from sagemaker_byoc.images.registry import refusal_hint
 
 STILL_SECONDS = 120.0
-"""After so long without reading or writing, a program waits for a registry that does not answer."""
+"""After so long without input or output, the registry is taken not to answer."""
 SKOPEO_NOISE = 64 * 2**10
 """Bytes that a waiting process may read and write meanwhile."""
 DOCKER_NOISE = 256
@@ -79,7 +79,7 @@ class Screen(Protocol):
 
 @dataclass(slots=True)
 class Layers:
-    """What became of each layer, by a program's output.
+    """What happened to each layer, by a program's output.
 
     `by_name` has digests of packed layers (skopeo), or the first digits of unpacked ones (docker).
     """
@@ -150,7 +150,7 @@ def run(
     """Run a program to its end, and give each line of its output to `line`.
 
     With `shown`, its standard output goes to the terminal instead. Raise CopyError with its last
-    words if it fails, RegistryError if it stands still: it moves no more bytes than `noise`.
+    words if it fails, RegistryError if it makes no progress: it moves no more bytes than `noise`.
     """
     note_command(words)
     try:
@@ -225,7 +225,7 @@ def _read(process: subprocess.Popen[bytes], keep: Callable[[str], None], noise: 
                 moved, moved_at = now, time.monotonic()
             elif time.monotonic() - moved_at > STILL_SECONDS:
                 raise RegistryError(
-                    f"the registry has taken nothing for {STILL_SECONDS:.0f} s",
+                    f"the registry has received nothing for {STILL_SECONDS:.0f} s",
                     hint="Run it again: what arrived is not sent again",
                 )
     keep(pending.decode(errors="replace").rstrip())
@@ -247,7 +247,7 @@ def _last_words(lines: Sequence[str]) -> str:
             with suppress(ValueError):
                 return str(json.loads(f'"{found[1]}"'))
             return found[1]
-    return next((text for text in reversed(lines) if text), "it said nothing")
+    return next((text for text in reversed(lines) if text), "no message")
 
 
 _TRUST_HINT = "Name the authority's file in SSL_CERT_FILE (AWS_CA_BUNDLE does as well)"

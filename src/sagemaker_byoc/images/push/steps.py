@@ -1,4 +1,4 @@
-"""The steps of a push: look at the image, look at the tag, copy, verify what the registry has."""
+"""The steps of a push: inspect the image and the tag, copy, verify what the registry has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sagemaker_byoc.images.push import copying, programs
 from sagemaker_byoc.images.push.copying import Push, Step, derived_tag, tag_hint
 from sagemaker_byoc.images.registry import Registry, Stored, lend_logins
 
-_OTHER_HINT = "Somebody else pushes to this tag: choose another, or make tags --immutable"
+_OTHER_HINT = "Someone else pushes to this tag: choose another, or make tags --immutable"
 
 
 def source_steps(push: Push) -> list[Step]:

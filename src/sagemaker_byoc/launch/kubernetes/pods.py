@@ -37,9 +37,9 @@ TRAIN_KEYS: Mapping[str, str] = {
 }
 GPU = "nvidia.com/gpu"
 NAME_LENGTH = 39
-"""Of 63: a hash and `-worker-99` come behind it."""
+"""Longest name: of 63 characters, a hash and `-worker-99` follow it."""
 MOST_PODS = 1000
-"""Then the name of the last one still has 63 characters."""
+"""With more, the name of the last one would have more than 63 characters."""
 _MOST_GPUS = 1024
 LONGEST_DEADLINE = 2**31 - 1
 """Seconds of activeDeadlineSeconds (kubernetes: pkg/apis/core/validation)."""
@@ -150,13 +150,11 @@ def label(shared: Shared, problems: Problems) -> str:
         return f"{name[: NAME_LENGTH - _HASH - 1].rstrip('-')}-{digest}"
     near = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
     near = near if near[:1].isalpha() else f"n-{near}".rstrip("-")
-    problems.add(
+    problems.report(
         f"{shared.where}: name",
-        SettingsError(
-            f"{shared.where}: name is {shared.name!r}, which Kubernetes does not accept",
-            hint="It begins with a letter; then letters, digits and hyphens: "
-            f'name = "{near[:NAME_LENGTH].rstrip("-")}"',
-        ),
+        f"is {shared.name!r}, which Kubernetes does not accept",
+        "It begins with a letter; then letters, digits and hyphens: "
+        f'name = "{near[:NAME_LENGTH].rstrip("-")}"',
     )
     return "name"
 
@@ -178,8 +176,7 @@ def refuse_variables(
     """Report the variables among `names`; `what` continues the sentence "NAME is"."""
     for name in names:
         if name in shared.environment:
-            place = f"{shared.where}: environment.{name}"
-            problems.add(place, SettingsError(f"{place} is {what}", hint=hint))
+            problems.report(f"{shared.where}: environment.{name}", f"is {what}", hint)
 
 
 def check_common(shared: Shared, problems: Problems) -> None:
@@ -187,26 +184,22 @@ def check_common(shared: Shared, problems: Problems) -> None:
     place = f"{shared.where}: image"
     if not shared.image:
         hint = 'Write image = "REGISTRY/NAME:TAG", or give --image'
-        problems.add(place, SettingsError(f"{place} is missing", hint=hint))
+        problems.report(place, "is missing", hint)
     else:
         try:
             registry_images.parse(shared.image)
         except RequestError as error:
             problems.add(place, SettingsError(f"{place}: {error.what}", hint=error.hint))
     if shared.instance_count > MOST_PODS:
-        place = f"{shared.where}: instance-count"
-        what = f"{place} is {shared.instance_count}"
-        problems.add(place, SettingsError(what, hint=f"Use {MOST_PODS} pods at most"))
+        place, hint = f"{shared.where}: instance-count", f"Use {MOST_PODS} pods at most"
+        problems.report(place, f"is {shared.instance_count}", hint)
     for name, value in shared.environment.items():
         place = f"{shared.where}: environment.{name}"
         if not _VARIABLE.fullmatch(name):
             hint = "Use letters, digits and _, not beginning with a digit"
-            problems.add(
-                place, SettingsError(f"{place}: {name!r} is not a variable's name", hint=hint)
-            )
+            problems.report(place, "is not a variable's name", hint)
         elif "\0" in value:
-            hint = "Leave the NUL character out"
-            problems.add(place, SettingsError(f"{place} has a NUL character", hint=hint))
+            problems.report(place, "has a NUL character", "Leave the NUL character out")
 
 
 def _is_label(key: str) -> bool:
@@ -230,7 +223,7 @@ _LARGE = "kMGTPE"
 _LEAST_MEMORY = 6 * 2**20
 """Bytes: with less no container starts (Docker: the minimum of --memory)."""
 _MOST_MEMORY = 2**50
-"""Bytes; an API server cuts what is above 2**63 - 1 without a word (quantity.go)."""
+"""Bytes; an API server silently cuts what is above 2**63 - 1 (quantity.go)."""
 _MOST_CPUS = 1024
 
 
@@ -348,7 +341,7 @@ def resources(pod: PodSettings) -> dict[str, Json]:
 def container_security(
     pod: PodSettings, *, read_only_root: bool, alone: bool = False
 ) -> dict[str, Json]:
-    """Return the security context; `alone` if the pod may not have one of its own."""
+    """Return the security context; `alone` if the pod itself may not have one."""
     found: dict[str, Json] = {"allowPrivilegeEscalation": False}
     if pod.user is not None:
         found["capabilities"] = {"drop": ["ALL"]}

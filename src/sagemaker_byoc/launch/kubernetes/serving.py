@@ -31,7 +31,7 @@ from sagemaker_byoc.launch.kubernetes.pods import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.table import Problems, SettingsError, Table
+from sagemaker_byoc.launch.table import Problems, Table
 
 DEPLOYMENT, KSERVE, SERVERLESS = "deployment", "kserve", "kserve-serverless"
 UNUSED = (
@@ -42,7 +42,7 @@ UNUSED = (
 USER = 10001
 """Not root, which a careful cluster does not admit."""
 LEAVE_SECONDS = 5
-"""Between a pod's end being decided and SIGTERM, for those that still route requests to it."""
+"""Seconds between the decision to end a pod and SIGTERM: requests are still routed to it."""
 LONGEST_STARTUP = 86400
 _PROBE_SECONDS = 5
 _HTTP_PORT = 80
@@ -74,7 +74,7 @@ def deployment(
     name = label(shared, found)
     table, pod = _read(settings, name, found)
     if is_remote(pod.model):
-        hint = 'Nobody fetches it: write model = "pvc:CLAIM/FOLDER", or use --kubernetes kserve'
+        hint = 'Nothing fetches it: write model = "pvc:CLAIM/FOLDER", or use --kubernetes kserve'
         table.wrong("model", hint)
     volumes = _volumes(settings, table, pod)
     found.check(shared.where)
@@ -157,8 +157,7 @@ def _read(settings: EndpointSettings, name: str, problems: Problems) -> tuple[Ta
     check_common(settings.shared, problems)
     if _startup(settings) > LONGEST_STARTUP:
         place = f"{settings.shared.where}: startup-timeout"
-        what = f"{place} is {settings.startup_timeout} seconds"
-        problems.add(place, SettingsError(what, hint="Use a day at most"))
+        problems.report(place, f"is {settings.startup_timeout} seconds", "Use a day at most")
     table = pod_table(settings.shared, POD_KEYS, problems)
     return table, read_pod(table, settings.shared, name, user=USER)
 
@@ -182,7 +181,7 @@ def _refuse_features(table: Table, pod: PodSettings, problems: Problems) -> None
 def _drained_pod(
     settings: EndpointSettings, pod: PodSettings, volumes: pods.Volumes, container: str
 ) -> dict[str, Json]:
-    """A pod that has as long to load as SageMaker gives, and that ends after its requests."""
+    """Return a pod that may load as long as SageMaker allows, and finishes its requests."""
     failures = -(-_startup(settings) // _PROBE_SECONDS)
     return {
         **pods.pod_spec(pod),
@@ -206,10 +205,10 @@ def _drained_pod(
 def _knative_pod(
     settings: EndpointSettings, pod: PodSettings, volumes: pods.Volumes, container: str
 ) -> dict[str, Json]:
-    """A pod of what Knative takes with its features as they are by default.
+    """Return a pod with only what Knative accepts by default.
 
     No preStop and no grace period, which it refuses; Kubernetes' own 30 seconds are SageMaker's. No
-    startupProbe, which older versions refuse, so nothing may kill what still loads.
+    startupProbe, which older versions refuse, so nothing may kill a pod that still loads.
     """
     return {
         **pods.restricted_pod_spec(pod),

@@ -7,7 +7,6 @@ resourceconfig.json. Shape: kubeflow.org/v1 of training-operator 1.9.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract import facts
@@ -16,7 +15,7 @@ from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, TRAIN_STOP_GRACE
 from sagemaker_byoc.contract.masking import is_secret
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training.channels import Channel
+from sagemaker_byoc.contract.training.channels import Channel, is_channel_name
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import TRAINING_JOB_NAME
 from sagemaker_byoc.launch.inputs import content_name
@@ -113,11 +112,6 @@ def _files(settings: TrainSettings, job: _Job) -> dict[str, str]:
     return files
 
 
-def _is_channel(name: str) -> bool:
-    fits = re.fullmatch(facts.CHANNEL_NAME.value, name) and name not in {".", ".."}
-    return bool(fits) and len(name) <= facts.CHANNEL_NAME_LENGTH.value
-
-
 def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
     shared = settings.shared
     check_common(shared, problems)
@@ -125,9 +119,8 @@ def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
     pod = read_pod(table, shared, stem, user=None)
     _check_hyperparameters(settings, problems)
     if settings.max_runtime > LONGEST_DEADLINE:
-        place = f"{shared.where}: max-runtime"
-        what = f"{place} is {settings.max_runtime} seconds"
-        problems.add(place, SettingsError(what, hint=f"Use {LONGEST_DEADLINE} at most"))
+        place, hint = f"{shared.where}: max-runtime", f"Use {LONGEST_DEADLINE} at most"
+        problems.report(place, f"is {settings.max_runtime} seconds", hint)
     hint = "Leave it out; kubernetes.processes is PET_NPROC_PER_NODE"
     refuse_variables(shared, problems, _OPERATORS, "set by the training operator", hint)
     claims = {
@@ -136,15 +129,15 @@ def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
     }
     for name in [*settings.channels, *claims]:
         place = f"{pod.where}: channels.{name}"
-        if not _is_channel(name):
+        if not is_channel_name(name):
             hint = (
                 f"Use 1 to {facts.CHANNEL_NAME_LENGTH.value} characters; "
                 f"the pattern is {facts.CHANNEL_NAME.value}"
             )
-            problems.add(place, SettingsError(f"{place} is not a channel's name", hint=hint))
+            problems.report(place, "is not a channel's name", hint)
         elif name not in claims:
             hint = f'Write channels.{name} = "pvc:CLAIM/FOLDER": a pod reads volumes, not S3'
-            problems.add(place, SettingsError(f"{place} is missing", hint=hint))
+            problems.report(place, "is missing", hint)
     processes = table.value("processes")
     if processes is None:
         processes = "auto"
@@ -169,10 +162,9 @@ def _check_hyperparameters(settings: TrainSettings, problems: Problems) -> None:
         place = f"{where}: hyperparameters"
         problems.add(place, SettingsError(f"{place}: {error.what}", hint=error.hint))
     for name in filter(is_secret, settings.hyperparameters):
-        place = f"{where}: hyperparameters.{name}"
-        what = f"{place} is a secret by its name, and would stand in a ConfigMap"
+        what = "is a secret by its name, and would be readable in a ConfigMap"
         hint = "Give it as environment: it is then taken from a Secret"
-        problems.add(place, SettingsError(what, hint=hint))
+        problems.report(f"{where}: hyperparameters.{name}", what, hint)
 
 
 def _spec(job: _Job, name: str) -> dict[str, Json]:

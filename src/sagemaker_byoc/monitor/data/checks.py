@@ -1,4 +1,4 @@
-"""Constraints against what was seen: violations, the figures behind them, what was not compared.
+"""Constraints compared with the data: violations, the figures behind them, what was left out.
 
 Types and texts are those of AWS's analyzer if a file of it was published; each check says if not.
 Source: developer guide, model-monitor-interpreting-violations.
@@ -98,7 +98,7 @@ class Findings:
 def check(
     profile: Profile, layout: Layout, constraints: Constraints, baseline: Statistics | None
 ) -> Findings:
-    """Every column of both sides gets a line for its drift check: made, or not and why not."""
+    """Check every column of both sides; each gets a drift check: made, or skipped for a reason."""
     findings = Findings()
     if not constraints.config.evaluates:
         for name in constraints.features:
@@ -140,7 +140,7 @@ def _check_column(
 
 
 def _report(name: str, drifts: list[Drift], findings: Findings) -> None:
-    """One violation for a column, however many of its comparisons fired."""
+    """Add one violation for a column, however many of its comparisons fired."""
     strongest, *others = drifts
     findings.drifts[name] = strongest
     if others:
@@ -235,7 +235,7 @@ def _text_forecast(column: Column) -> str:
 def _check_columns(
     profile: Profile, layout: Layout, constraints: Constraints, findings: Findings
 ) -> None:
-    """The text is as quoted in users' reports; the two feature names are from memory."""
+    """Compare the columns. The text is quoted from users' reports; the feature names are not."""
     expected = len(constraints.features)
     counts: dict[str, int] = {}
     for columns, rows in layout.misfits.items():
@@ -244,7 +244,7 @@ def _check_columns(
         findings.note(
             f"{word.capitalize()} columns",
             f"{rows} rows have {columns} columns without names, and the baseline {expected}: "
-            "which is which can't be told, so nothing else of them was checked",
+            "which is which is not known, so nothing else of them was checked",
         )
     if profile.rows:
         seen = len(profile.seen)
@@ -264,7 +264,7 @@ def _check_columns(
 
 
 def _requirement(column: Column, kind: str, value: float, detail: str) -> Violation:
-    """With the blank at the end, as in the SDK's own sample file."""
+    """Return a violation with the blank at the end, as in the SDK's sample file."""
     text = f"Value: {value!r} does not meet the constraint requirement! "
     return Violation(column.name, kind, text, detail)
 

@@ -1,4 +1,4 @@
-"""What one column turned out to hold: types, moments, quantiles, categories. Cells come as text.
+"""One column of data: types, moments, quantiles, categories. Cells come as text.
 
 A cell is Integral, Fractional or Boolean by the regexes of Deequ's StatefulDataType, else String;
 an empty one is missing. Cells come thousands at a time, because one regex per cell would be most
@@ -77,7 +77,7 @@ class Moments:
 
     @property
     def deviation(self) -> float:
-        """Of the population, as Deequ has it."""
+        """The standard deviation of the population, as Deequ has it."""
         return math.sqrt(self.squares / self.count) if self.count else 0.0
 
 
@@ -105,7 +105,7 @@ class Categories:
             self.counts = Counter()
 
     def _hash(self, counts: Mapping[str, int]) -> None:
-        """Once there are enough, few of the others are small enough to be looked at again.
+        """Count by hash; once there are enough, few others are small enough to be kept.
 
         The limit only falls, so the count of each hash that is kept is exact.
         """
@@ -121,7 +121,7 @@ class Categories:
         self.hashes = kept
 
     def sample(self) -> dict[int, int]:
-        """Counts by hash: of all values, or of those with the smallest hashes."""
+        """Return counts by hash: of all values, or of those with the smallest hashes."""
         if self.hashes is not None:
             return self.hashes
         return {hash_of(value): count for value, count in self.counts.items()}
@@ -145,7 +145,7 @@ class Categories:
 
     @property
     def distinct(self) -> float:
-        """Exact while they are counted; then within about 3 % (k minimum values)."""
+        """The number of values: exact if counted, else within about 3 % (k minimum values)."""
         if self.hashes is None:
             return float(len(self.counts))
         if len(self.hashes) < _SMALLEST_HASHES:
@@ -228,11 +228,11 @@ class Column:
 
     @property
     def _keeps_categories(self) -> bool:
-        """Many different numbers are no categories, unless text turned up among them."""
+        """Many different numbers are not categories, unless text turned up among them."""
         return self.categories.are_counted or self.kind is Kind.STRING or self.text > 0
 
     def _add_plain(self, cells: Sequence[str]) -> bool:
-        """All at once, where all are finite decimal numbers without a sign of anything else."""
+        """Add cells all at once if all are finite decimal numbers; else return False."""
         text = ",".join(cells)
         try:
             data = text.encode("ascii")

@@ -24,7 +24,7 @@ _OVERRIDES = ("monitoringConfigOverrides", "monitoring_config_overrides")
 
 
 class Method(StrEnum):
-    """Of a numeric column, and of L∞ over categories."""
+    """How a numeric column is compared, and L∞ over categories."""
 
     SIMPLE = "Simple"
     ROBUST = "Robust"
@@ -56,7 +56,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """Of one feature. `completeness` is the least share of cells that are not empty."""
+    """Constraints on one feature. `completeness` is the least share of cells that are not empty."""
 
     name: str
     kind: Kind
@@ -77,7 +77,7 @@ class Constraints:
 
 
 def suggest(columns: Sequence[Column]) -> dict[str, Json]:
-    """A dataset never violates what it suggests."""
+    """Return constraints that the dataset itself never violates."""
     return {
         "version": 0.0,
         "features": [_suggest(column) for column in columns],
@@ -116,7 +116,7 @@ def _suggest(column: Column) -> dict[str, Json]:
 
 
 def parse(found: Mapping[str, Any], where: str) -> Constraints:
-    """Files of ours and of AWS. Raise DataError, naming the key."""
+    """Parse a file of this project or of AWS. Raise DataError, naming the key."""
     try:
         config = _config(found.get("monitoring_config") or {}, Config())
         features = [_constraint(each, config) for each in found.get("features") or ()]
@@ -145,7 +145,7 @@ def _constraint(found: Mapping[str, Any], config: Config) -> Constraint:
 
 
 def _config(found: Mapping[str, Any], base: Config) -> Config:
-    """`base`, with what `found` says otherwise."""
+    """Return `base`, overridden by what `found` has."""
     drift = {**(found.get("distribution_constraints") or {})}
     threshold = _number(drift, "comparison_threshold", base.threshold)
     same = "comparison_threshold" in drift and "categorical_comparison_threshold" not in drift
@@ -175,7 +175,7 @@ def _number(found: Mapping[str, Any], key: str, default: float) -> float:
 
 
 def _switch(value: object, *, default: bool) -> bool:
-    """`Enabled` or `Disabled`; older files have true and false."""
+    """Parse `Enabled` or `Disabled`; older files have true and false."""
     if value is None:
         return default
     known = {"Enabled": True, "Disabled": False, True: True, False: False}

@@ -35,7 +35,7 @@ class Sample:
         return float(self.ranks[-1]) if len(self.ranks) else 0.0
 
     def cdf(self, at: Values) -> Values:
-        """The share of the whole that is at or below each of `at`."""
+        """Return the share of the whole that is at or below each of `at`."""
         if not len(self.values):
             return np.zeros(len(at))
         place = np.searchsorted(self.values, at, side="right")
@@ -60,7 +60,7 @@ class Sketch:
         return sum(len(level) << height for height, level in enumerate(self.levels))
 
     def add(self, values: Values) -> None:
-        """Finite values only."""
+        """Add finite values."""
         self.levels[0] = np.concatenate((self.levels[0], values))
         while sum(map(len, self.levels)) > self._room():
             self._compact()
@@ -134,7 +134,7 @@ class Gap:
 
 
 def numeric_gap(first: Sample, second: Sample) -> Gap:
-    """L∞ of the two distribution functions (Kolmogorov-Smirnov). Neither may be empty."""
+    """Return L∞ of the distribution functions (Kolmogorov-Smirnov). Neither may be empty."""
     at = np.concatenate((first.values, second.values))
     one, other = first.cdf(at), second.cdf(at)
     widest = int(np.argmax(np.abs(one - other)))
@@ -147,7 +147,7 @@ def numeric_gap(first: Sample, second: Sample) -> Gap:
 
 
 def category_gap(first: Mapping[str, int], second: Mapping[str, int]) -> tuple[float, str]:
-    """L∞ of the shares of categories, and the category where it is. Neither may be empty."""
+    """Return L∞ of the shares of categories, and the category where it is. Neither may be empty."""
     n, m = sum(first.values()), sum(second.values())
     gaps = {
         name: abs(first.get(name, 0) / n - second.get(name, 0) / m)
@@ -158,7 +158,7 @@ def category_gap(first: Mapping[str, int], second: Mapping[str, int]) -> tuple[f
 
 
 def allowance(n: float, m: float, alpha: float | None = None) -> float:
-    """What chance alone may make of L∞ between samples of `n` and `m` of one distribution."""
+    """Return what chance alone may make of L∞ between `n` and `m` values of one distribution."""
     c = C_ALPHA if alpha is None else math.sqrt(-math.log(alpha / 2) / 2)
     return c * math.sqrt((n + m) / (n * m))
 
@@ -170,7 +170,7 @@ def robust(gap: float, n: float, m: float, alpha: float | None = None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ChiSquared:
-    """`p_value` and `statistic` are NaN where fewer than two categories are left to compare."""
+    """`p_value` and `statistic` are NaN if fewer than two categories are left to compare."""
 
     statistic: float
     p_value: float
@@ -211,8 +211,8 @@ def _too_rare(wanted: Mapping[str, float]) -> bool:
 
 
 def chi_squared_tail(statistic: float, freedom: int) -> float:
-    """P(χ² with `freedom` degrees > `statistic`): the upper incomplete gamma function, regularized
-    (Abramowitz and Stegun 6.5.29 as a series, 6.5.31 as a continued fraction)."""
+    """Return P(χ² with `freedom` degrees > `statistic`): the regularized upper incomplete gamma
+    function (Abramowitz and Stegun 6.5.29 as a series, 6.5.31 as a continued fraction)."""
     a, x = freedom / 2, statistic / 2
     if x <= 0:
         return 1.0

@@ -72,7 +72,7 @@ class Drift:
 
 
 def drift_text(drift: Drift) -> str:
-    """No file of AWS's with a ChiSquared drift was at hand; the second text is ours."""
+    """Return AWS's text; that of ChiSquared is this project's, as no file of AWS's has one."""
     if drift.method == CategoryMethod.CHI_SQUARED:
         return f"Baseline drift p-value: {drift.distance!r} is below threshold: {drift.threshold}"
     return f"Baseline drift distance: {drift.distance!r} exceeds threshold: {drift.threshold}"
@@ -85,7 +85,7 @@ def drift_detail(drift: Drift) -> str:
 
 
 def compared(column: Column, before: Feature, constraint: Constraint) -> list[Drift]:
-    """Every comparison that both sides have figures for."""
+    """Return every comparison that both sides have figures for."""
     if constraint.kind.is_numeric or before.is_mixed:
         found = [_numeric_drift(Of.NUMBERS, before.sample, _numbers(column), constraint)]
         if before.is_mixed:
@@ -132,7 +132,7 @@ def _allowance(n: float, m: float, constraint: Constraint) -> float:
 
 
 def _number_share_drift(column: Column, before: Feature, constraint: Constraint) -> Drift:
-    """The share of the values that are numbers: what a flood of `nan` moves."""
+    """Compare the share of the values that are numbers, which a flood of `nan` moves."""
     share, now = before.numbers / before.present, column.numbers / column.present
     examples = ", ".join(map(repr, column.examples))
     rows = before.present, column.present
@@ -141,7 +141,7 @@ def _number_share_drift(column: Column, before: Feature, constraint: Constraint)
 
 
 def _unseen_drift(column: Column, before: Feature, constraint: Constraint) -> Drift | None:
-    """The share of values that the baseline lacks, beside the share to be expected.
+    """Compare the share of values that the baseline lacks with the share to be expected.
 
     Of too many values those are taken whose hashes both sides have kept: whether a value is among
     them does not depend on how often it comes.
@@ -270,7 +270,7 @@ def power(baseline_rows: int, rows: int, method: Method, threshold: float) -> Po
 
 
 def _shares(shift: float) -> Values:
-    """Of a moved bell in the bins."""
+    """Return the shares of a shifted normal distribution in the bins."""
     normal = NormalDist()
     edges = [normal.inv_cdf(place / _BINS) for place in range(1, _BINS)]
     return np.diff([0.0, *(normal.cdf(edge - shift) for edge in edges), 1.0])

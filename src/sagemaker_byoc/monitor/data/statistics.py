@@ -25,7 +25,7 @@ FILE = "statistics.json"
 BUCKETS = 10
 """The guide: can't be changed."""
 ORIGIN = "byoc"
-"""A member of ours: when the file was made, and from what."""
+"""A key of this project: when the file was made, and from what."""
 LONGEST_ORIGIN = 1024
 
 
@@ -106,7 +106,7 @@ class Statistics:
 
 
 def origin(source: str) -> dict[str, Json]:
-    """When a baseline was made, and from what: reports name both."""
+    """Return when a baseline was made, and from what: reports name both."""
     return {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "source": source[:LONGEST_ORIGIN]}
 
 
@@ -168,14 +168,14 @@ def _distribution(sketch: Sketch, least: float, most: float) -> dict[str, Json]:
 
 
 def _finite(value: float) -> Json:
-    """JSON has no infinity; AWS's files spell it as a string."""
+    """Return a JSON value: JSON has no infinity, and AWS's files spell it as a string."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
 def _buckets(sample: Sample, least: float, most: float) -> list[Json]:
-    """Equal widths from `least` to `most`, closed on the left, and the last one on both sides."""
+    """Return buckets of equal widths, closed on the left, and the last one on both sides."""
     place = np.arange(BUCKETS + 1) / BUCKETS
     edges = least * (1 - place) + most * place  # most - least may be too large for a float
     weights = np.diff(sample.ranks, prepend=0.0)
@@ -207,7 +207,7 @@ def _strings(column: Column) -> dict[str, Json]:
 
 
 def parse(found: Mapping[str, Any], where: str) -> Statistics:
-    """Files of ours and of AWS. Raise DataError."""
+    """Parse a file of this project or of AWS. Raise DataError."""
     try:
         dataset = found.get("dataset") or {}
         features = [_parse_feature(each) for each in found.get("features") or ()]
@@ -248,7 +248,7 @@ def _parse_feature(found: Mapping[str, Any]) -> Feature:
 
 
 def _parse_counts(categorical: Mapping[str, Any]) -> Counter[str]:
-    """By category, as live traffic spells it: pandas' True is true."""
+    """Return counts by category, as live traffic spells it: pandas' True is true."""
     found: Counter[str] = Counter()
     for each in categorical.get("buckets") or ():
         found[kept(cell(str(each["value"])))] += int(each["count"])
@@ -274,7 +274,7 @@ MOST_COLUMNS = 20_000
 
 
 class Profile:
-    """Memory is bounded by the number of columns, not of rows."""
+    """The columns of rows that stream by: memory is bounded by their number, not by the rows."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Captured traffic, as blocks of columns: a stream of lines in, some thousand rows at a time out.
 
-The usual record, one CSV row in and one out, goes past the objects of `contract.capture`, which
-would take longer than all the statistics; everything else goes through them.
+The usual record, one CSV row in and one out, bypasses the objects of `contract.capture`, which
+would take longer than all the statistics; everything else uses them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sagemaker_byoc.monitor.inputs.scripts import Preprocess
 from sagemaker_byoc.monitor.inputs.streams import READ_BYTES, Opener, Unread, Window
 
 ROWS = 8192
-"""Of a block."""
+"""Rows of a block."""
 _MATCHED_AT_ONCE = 512
 _PARSED_AT_ONCE = 32
 """Lines. Of more, the garbage collector looks at the objects again and again (measured)."""
@@ -44,7 +44,10 @@ Origin = tuple[str, int]
 
 
 class CaptureReader:
-    """Counts what it can't use in `unread`, and rows that don't fit in `layout`."""
+    """Reader of captured records.
+
+    It counts unusable lines in `unread`, and rows that don't fit in `layout`.
+    """
 
     def __init__(
         self,
@@ -94,7 +97,7 @@ class CaptureReader:
         self._waiting_bytes += size
 
     def _take_some(self, some: list[bytes], origins: list[Origin]) -> None:
-        """All at once if each looks as most do, else some dozen at once, else one by one."""
+        """Read lines all at once if each has the usual form, else by the dozen, else one by one."""
         self.unread.lines += len(some)
         if self._preprocess is None and self._match(some, origins):
             return
@@ -109,7 +112,10 @@ class CaptureReader:
                     self._attempt(line, origin)
 
     def _match(self, some: list[bytes], origins: list[Origin]) -> bool:
-        """One regular expression over all lines is five times as fast as parsing their JSON."""
+        """Read lines of the usual form, and return False if there are others.
+
+        One regular expression over all lines is five times as fast as parsing their JSON.
+        """
         try:
             found = _HABITUAL.findall(b"\n".join(some).decode())
         except UnicodeDecodeError:
@@ -161,7 +167,7 @@ class CaptureReader:
             self._take(text)
 
     def _take_plain(self, document: Any, origin: Origin) -> bool:
-        """Whether each direction that there is is CSV, to be looked at with thousands of others."""
+        """Queue a record that is CSV both ways, to be read with others; False for the rest."""
         try:
             data = document["captureData"]
             request, answer = data.get("endpointInput"), data.get("endpointOutput")
@@ -192,7 +198,7 @@ class CaptureReader:
             self._take_rows(rows(record.input), lambda: rows(record.output))
 
     def _take_rows(self, inputs: list[Row], outputs: Callable[[], list[Row]]) -> None:
-        """`outputs` are read only if columns are left for them: many are images, or prose."""
+        """Place rows; read `outputs` only if columns are left for them: many are images."""
         inputs = self.layout.headed(inputs)
         is_enough = bool(inputs) and all(map(self.layout.ignores_outputs, inputs))
         for row, answer in [*paired(inputs, [] if is_enough else outputs())]:
@@ -217,8 +223,7 @@ class CaptureReader:
                 places,
             )
         if self._named:
-            names = tuple(dict.fromkeys(name for row in self._named for name in row))
-            yield Block(names, [[row.get(name, "") for row in self._named] for name in names])
+            yield Block.of(self._named)
         self._inputs.clear()
         self._outputs.clear()
         self._origins.clear()
@@ -228,7 +233,7 @@ class CaptureReader:
     def _csv_blocks(
         self, inputs: list[str] | None, outputs: list[str] | None, origins: list[int]
     ) -> Iterator[Block]:
-        """Rows of one shape at once; bodies with quotes or several rows go one by one."""
+        """Yield rows of one shape at once; bodies with quotes or several rows go one by one."""
         sides = [texts for texts in (inputs, outputs) if texts is not None]
         places = [*range(len(origins))]
         if any(is_special("".join(texts)) for texts in sides):
@@ -264,7 +269,10 @@ class CaptureReader:
 
 
 def _parsed(some: list[bytes]) -> list[Any] | None:
-    """A line of two values beside a value of two lines would pass; neither is a record."""
+    """Return the documents of some lines; None if a line is not one.
+
+    A line of two values beside a value of two lines would pass; neither is a record.
+    """
     try:
         found: list[Any] = json.loads(f"[{b','.join(some).decode()}]")
     except (ValueError, RecursionError):
@@ -291,7 +299,7 @@ def _time(document: Any) -> object:
 
 
 def trimmed(pending: list[str | None], places: list[int]) -> list[str]:
-    """Without the line end that most bodies have."""
+    """Return bodies without the line end that most have."""
     found = [pending[place] or "" for place in places]
     return [text.rstrip("\r\n") for text in found] if is_special("".join(found)) else found
 
@@ -311,7 +319,7 @@ def csv_rows(text: str | None) -> list[Row]:
 def shapes(
     inputs: list[str] | None, outputs: list[str] | None, places: list[int]
 ) -> dict[tuple[int, int], list[int]]:
-    """Where the rows of each shape are: cells in, cells out."""
+    """Return the places of the rows of each shape: cells in, cells out."""
     wide = _widths(inputs, places)
     high = _widths(outputs, places)
     if len(set(wide)) == len(set(high)) == 1:
@@ -334,7 +342,7 @@ def at(texts: list[str] | None, place: int) -> str | None:
 
 
 def columns(texts: list[str] | None, places: list[int], width: int) -> list[list[str]]:
-    """Cells by column, without the blanks around them."""
+    """Return cells by column, without the blanks around them."""
     if texts is None:
         return []
     whole = len(places) == len(texts)

@@ -1,6 +1,6 @@
 """Delimited text: what separates the cells, and which lines are one row.
 
-Everything else about CSV is Python's csv module.
+Python's csv module does the rest.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def separator_of(some: list[str]) -> str:
 
 
 def _widths(some: list[str], separator: str) -> set[int]:
-    """The numbers of cells of the first rows; quoted cells may hold line ends, and the last row of
-    several lines may be cut off."""
+    """Return the numbers of cells of the first rows; quoted cells may hold line ends, and the last
+    row of several lines may be cut off."""
     try:
         rows = [*csv.reader((f"{text}\n" for text in some), delimiter=separator)]
     except csv.Error:
@@ -80,7 +80,7 @@ class RowTexts:
         return self._joined(self._raw)
 
     def _decoded(self, stream: BinaryIO) -> Iterator[tuple[int, str]]:
-        """Lines with their numbers. What is not UTF-8 is Windows-1252 in nearly all files."""
+        """Yield lines with their numbers. What is not UTF-8 is Windows-1252 in nearly all files."""
         for number, line in enumerate(lines(stream), start=1):
             if line is None:
                 self._unread.lines += 1
@@ -94,7 +94,7 @@ class RowTexts:
             yield number, text.rstrip("\r")
 
     def _joined(self, raw: Iterator[tuple[int, str]]) -> Iterator[str]:
-        """Rows as text; a quoted cell may hold line ends."""
+        """Yield rows as text; a quoted cell may hold line ends."""
         parts: list[str] = []
         size, start = 0, 0
         for number, text in raw:
@@ -126,7 +126,7 @@ class RowTexts:
             yield text
 
     def _unclosed(self, place: str, parts: list[str]) -> Iterator[str]:
-        """The line with the quote is lost, and not those after it."""
+        """Drop the line with the quote, and keep those after it."""
         self._unread.lines += 1
         self._unread.add("a quote that is never closed", place)
         for text in parts[1:]:

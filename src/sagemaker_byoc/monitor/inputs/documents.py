@@ -78,12 +78,12 @@ def _object_rows(document: dict[str, Any]) -> Iterator[Row]:
 
 
 def _table_key(document: Mapping[str, Any]) -> str | None:
-    """The key whose value is the table, and all others beside it are not data; or None."""
+    """Return the key whose value is the table, beside which nothing is data; None without one."""
     found = _known_key(document)
     if found is None and len(document) == 1:
         ((key, value),) = document.items()
         if isinstance(value, list) and (key != "features" or _is_structured(value)):
-            return key  # `{"features": [1, 2]}` is one row, where `{"scores": [1, 2]}` is two
+            return key  # `{"features": [1, 2]}` is one row, and `{"scores": [1, 2]}` is two
     return found
 
 
@@ -145,7 +145,7 @@ def _each(values: list[Any]) -> Iterator[Row]:
 
 
 def _cells(values: list[Any]) -> Iterator[str]:
-    """Cells of a row; lists within it (`[[1, 2], [3, 4]]` as one instance) become cells of it."""
+    """Yield the cells of a row, and of lists within it (`[[1, 2], [3, 4]]` as one instance)."""
     for value in values:
         if isinstance(value, list) and value:
             yield from _cells(value)
@@ -162,7 +162,7 @@ def _column_rows(columns: Mapping[str, list[Any]]) -> Iterator[Row]:
 
 
 def _split(document: Mapping[str, Any]) -> tuple[list[Any], list[Any]] | None:
-    """Names and rows of `to_json(orient="split")` and `to_dict("tight")`, of Seldon's
+    """Return names and rows of `to_json(orient="split")` and `to_dict("tight")`, of Seldon's
     `{"names": […], "ndarray": […]}`, of watsonx's `{"fields": […], "values": […]}`; None for other
     objects."""
     for names, data, more in _SPLITS:
@@ -185,7 +185,7 @@ def _split_rows(columns: list[Any], data: list[Any]) -> Iterator[Row]:
 
 
 def _is_schema_table(document: Mapping[str, Any]) -> bool:
-    """`to_json(orient="table")`."""
+    """Whether this is what `to_json(orient="table")` writes."""
     schema = document.get("schema")
     return (
         document.keys() == {"schema", "data"}
@@ -196,7 +196,7 @@ def _is_schema_table(document: Mapping[str, Any]) -> bool:
 
 
 def _schema_rows(schema: Mapping[str, Any], data: list[Any]) -> Iterator[Row]:
-    """Without the index, which is named as the primary key."""
+    """Yield rows without the index, which is named as the primary key."""
     key = schema.get("primaryKey")
     index = {str(name) for name in key} if isinstance(key, list) else set()
     for row in data:
@@ -206,7 +206,7 @@ def _schema_rows(schema: Mapping[str, Any], data: list[Any]) -> Iterator[Row]:
 
 
 def _indexed_columns(document: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-    """`to_json()`: `{"a": {"0": 1, "1": 2}, …}`; None for other objects."""
+    """Return the columns of `to_json()`: `{"a": {"0": 1, "1": 2}, …}`; None for other objects."""
     if not document or not all(isinstance(each, dict) and each for each in document.values()):
         return None
     first = next(iter(document.values())).keys()
@@ -218,7 +218,7 @@ def _indexed_columns(document: Mapping[str, Any]) -> dict[str, list[Any]] | None
 
 
 def _indexed_rows(document: Mapping[str, Any]) -> list[Any] | None:
-    """`to_json(orient="index")`: `{"0": {"a": 1}, "1": {"a": 2}}`; None for other objects."""
+    """Return the rows of `to_json(orient="index")`, `{"0": {"a": 1}, …}`; None of others."""
     is_indexed = all(
         key.isdigit() and isinstance(each, dict) and each for key, each in document.items()
     )
@@ -233,8 +233,8 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _tensor_rows(tensors: list[dict[str, Any]]) -> Iterator[Row]:
-    """The first dimension is the rows'. One tensor of several columns is columns by position,
-    because its name is not that of any of them."""
+    """Yield rows, which are the first dimension. One tensor of several columns gives columns by
+    position, because its name is not that of any of them."""
     columns: dict[str, list[str]] = {}
     for tensor in tensors:
         columns |= _tensor_columns(tensor)

@@ -1,4 +1,4 @@
-"""Which column a cell belongs to, where it comes without a name.
+"""The columns of cells that come without a name.
 
 The SDK's baseline datasets have their outputs in front (`output_columns_position` START) or at the
 end; captured CSV has inputs and outputs apart, without any header.
@@ -35,6 +35,12 @@ class Block:
     names: tuple[str, ...]
     columns: Sequence[list[str]]
 
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, str]]) -> Block:
+        """Return rows by name as a block; a cell that a row lacks is empty."""
+        names = tuple(dict.fromkeys(name for row in rows for name in row))
+        return cls(names, [[row.get(name, "") for row in rows] for name in names])
+
     @property
     def rows(self) -> int:
         return len(self.columns[0]) if self.columns else 0
@@ -59,7 +65,7 @@ class Layout:
         self.known = set(self.names or ())
 
     def order(self, inputs: int, outputs: int) -> tuple[tuple[str, ...], Outputs] | None:
-        """Names, and where the outputs go; None for a row that does not fit."""
+        """Return names, and where the outputs go; None for a row that does not fit."""
         place = self._place(inputs, outputs)
         width = inputs if place is Outputs.NONE else inputs + outputs
         if self.names is None:
@@ -90,8 +96,8 @@ class Layout:
         return len(inputs) == len(self.names)
 
     def headed(self, rows: list[Row]) -> list[Row]:
-        """Rows by name if the first of several is the baseline's names, as pandas writes them: with
-        or without its index, which has no name."""
+        """Return rows by name if the first of several is the baseline's names, as pandas writes
+        them: with or without its index, which has no name."""
         first = rows[0] if len(rows) > 1 else None
         if not isinstance(first, list) or not self.known or first in ([], [""]):
             return rows
@@ -105,7 +111,7 @@ class Layout:
         ]
 
     def place(self, inputs: Row, outputs: Row) -> dict[str, str] | None:
-        """One row as cells by name; None, and counted, if it does not fit."""
+        """Return one row as cells by name; None if it does not fit, which is counted."""
         if self.names is not None:
             inputs, stem = self._unwrapped(inputs)
             if stem:
@@ -121,8 +127,9 @@ class Layout:
         return self._mixed(inputs, outputs)
 
     def _unnumbered(self, inputs: Row, outputs: Row) -> tuple[Row, Row]:
-        """Numbered names that the baseline does not have (`feature0000000012`) say a position. Of
-        two series in one row, as the samples' preprocessors return them, the second is outputs."""
+        """Return rows by position if their names are numbered (`feature0000000012`), and not the
+        baseline's. Of two series in one row, as the samples' preprocessors return them, the second
+        is the outputs."""
         listed, more = self._positional(inputs)
         said, _ = self._positional(outputs)
         said = more if more and not outputs else said
@@ -133,8 +140,8 @@ class Layout:
         return listed, said
 
     def _unnamed(self, inputs: Row, outputs: Row) -> Row:
-        """Where the outputs' columns are known, an answer's own names (`score`, `output-0`) that
-        the baseline does not have say nothing, and their order does."""
+        """Return outputs by position if their columns are known, and their own names (`score`,
+        `output-0`) are not the baseline's."""
         is_known = self.outputs in (Outputs.START, Outputs.END) and self.names is not None
         if not is_known or isinstance(outputs, list) or not self.known.isdisjoint(outputs):
             return outputs
@@ -166,9 +173,10 @@ class Layout:
         ), []
 
     def _unwrapped(self, row: Row) -> tuple[Row, str]:
-        """`{"inputs": {"age": 30}, "parameters": …}` has the column `inputs.age`; if the baseline
-        has `age`, and no name of this row, it is that column, and what stands beside is not data.
-        Return the row, and the key that it was found below.
+        """Return a row, and the key that it was found below.
+
+        `{"inputs": {"age": 30}, "parameters": …}` has the column `inputs.age`; if the baseline has
+        `age`, and no name of this row, it is that column, and what stands beside is not data.
         """
         if isinstance(row, list) or not self.known.isdisjoint(row):
             return row, ""
@@ -183,13 +191,13 @@ class Layout:
         return inner[stem], stem
 
     def _unlisted(self, name: str, row: Mapping[str, str]) -> str:
-        """`{"age": [30]}`, as TensorFlow takes a feature of one value, is the column `age`."""
+        """Return `age` for `{"age": [30]}`, as TensorFlow takes a feature of one value."""
         stem = name.removesuffix("_0")
         is_alone = f"{stem}_1" not in row and stem not in row
         return stem if name not in self.known and stem in self.known and is_alone else name
 
     def _mixed(self, inputs: Row, outputs: Row) -> dict[str, str] | None:
-        """What has no name takes the names that are left, in their order."""
+        """Return a row whose cells without names take the names that are left, in order."""
         found: dict[str, str] = {**inputs} if isinstance(inputs, dict) else {}
         # else an answer that the baseline does not know would be an extra column, or a missing one
         may_be_new = self.names is None or self.outputs in (Outputs.START, Outputs.END)
@@ -236,7 +244,7 @@ def numbered(names: Sequence[str]) -> Groups | None:
 
 
 def _numbered_of_some(names: Sequence[str]) -> Groups | None:
-    """The same of the largest series, beside a request's id or a model's version."""
+    """Return the largest series alone: a request's id or a model's version may stand beside it."""
     stems = Counter(match[1] for name in names if (match := _NUMBERED.fullmatch(name)))
     stem = max(stems, key=stems.__getitem__, default="")
     return numbered([name for name in names if _stem(name) == stem]) if stem else None
@@ -255,7 +263,7 @@ Cells = TypeVar("Cells")
 
 
 def joined(inputs: list[Cells], outputs: list[Cells], place: Outputs) -> list[Cells]:
-    """Cells of a row, or whole columns."""
+    """Join the cells of a row, or whole columns."""
     if place is Outputs.NONE:
         return inputs
     return inputs + outputs if place is Outputs.END else outputs + inputs

@@ -41,7 +41,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def rows(payload: Payload | None) -> list[Row]:
-    """Raise UnreadableError."""
+    """Return the rows of a body. Raise UnreadableError."""
     if payload is None:
         return []
     if payload.encoding is Encoding.CSV:
@@ -58,7 +58,7 @@ def rows(payload: Payload | None) -> list[Row]:
 
 
 def _delimited_rows(data: str) -> list[Row]:
-    """CSV, or JSON that the endpoint's settings call CSV."""
+    """Return the rows of CSV, or of JSON that the endpoint's settings call CSV."""
     text = clean(data.removeprefix("\ufeff"))
     if text.lstrip()[:1] in ("{", "["):
         with suppress(UnreadableError):
@@ -73,7 +73,7 @@ def text_rows(text: str, *, is_json: bool = False) -> list[Row]:
 
 
 def _decoded(payload: Payload) -> bytes:
-    """Flask's replies are text/html unless their type is set, and so end up as BASE64."""
+    """Return the bytes of BASE64, as which Flask's replies are captured: they are text/html."""
     try:
         return base64.b64decode(_plain_base64(payload.data), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -116,7 +116,7 @@ def _no_text(kind: str) -> UnreadableError:
 
 
 def _array_rows(data: bytes) -> list[Row]:
-    """Rows of a .npy body; pickled objects in one are refused."""
+    """Return the rows of a .npy body; pickled objects in one are refused."""
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError, MemoryError) as error:
@@ -137,8 +137,8 @@ def _json_rows(text: str) -> list[Row]:
 
 
 def _documents(text: str) -> list[Any]:
-    """One document, or one per line. Lines end with a line feed alone: other separators of lines
-    (U+2028, U+0085) may stand within a string. JSON in a JSON string counts as JSON too."""
+    """Return one document, or one per line. Lines end with a line feed alone: other separators of
+    lines (U+2028, U+0085) may stand within a string. JSON in a JSON string counts as JSON too."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -179,7 +179,7 @@ def paired(inputs: list[Row], outputs: list[Row]) -> Iterator[tuple[Row, Row]]:
 
 
 def _merged(some: list[Row]) -> list[Row]:
-    """Several rows of one cell each as one row; others as they are."""
+    """Join several rows of one cell each into one; return others as they are."""
     if len(some) > 1 and all(isinstance(row, list) and len(row) == 1 for row in some):
         return [[value for row in some for value in _values(row)]]
     return some
@@ -256,7 +256,7 @@ def _is_nat(value: Any) -> bool:
 
 
 def _container(value: Any, where: str) -> Any:
-    """One level of unpacking. Raise UnreadableError."""
+    """Unpack one level. Raise UnreadableError."""
     if isinstance(value, bytes | bytearray | memoryview):
         try:
             return bytes(value).decode()
@@ -274,7 +274,7 @@ def _container(value: Any, where: str) -> Any:
 
 
 def _framed(value: Any) -> Any:
-    """pandas: a frame as its rows; a series as a row, or as a list if its index has no names."""
+    """Return a frame as its rows, a series as a row; as a list if its index has no names."""
     if hasattr(value, "columns"):
         return value.to_dict(orient="records")
     found = value.to_dict()

@@ -113,7 +113,7 @@ def _takes_logger(handler: Callable[..., Any]) -> tuple[bool, bool]:
 
 
 def _rows(made: Any) -> list[Row]:
-    """None, NaN, "" and what is empty leave the record out; text is a CSV row, or JSON."""
+    """Return the rows of what a script made; None, NaN and empty values leave the record out."""
     if not isinstance(made, list | dict) and not cell(made):
         return []
     return text_rows(made) if isinstance(made, str) else [*document_rows(made)]
@@ -131,7 +131,7 @@ def run_postprocessor(script: Path) -> None:
 
 
 def _by_position(row: Row) -> Row:
-    """The guide's own script numbers its columns ("00000000000000000003"): that is not a name."""
+    """Return a row without names that are numbers, as in the guide's script ("000000000003")."""
     if isinstance(row, dict) and row and all(name.isdecimal() for name in row):
         return [row[name] for name in sorted(row, key=int)]
     return row

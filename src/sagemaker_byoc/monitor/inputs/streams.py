@@ -1,4 +1,4 @@
-"""Files of lines: read in pieces, with a bound on a line, and an account of what was no use."""
+"""Files of lines: read in pieces, with a limit per line, and a count of what could not be used."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Unread:
     outside: int = 0
     """Lines of another time than the window's."""
     notices: Counter[str] = field(default_factory=Counter)
-    """What was read otherwise than it stands there, counted by what was done."""
+    """What was not read as written, counted by what was done instead."""
 
     def add(self, reason: str, place: str, detail: str = "") -> None:
         """`detail` differs from line to line: that of the first line of a reason is kept."""
@@ -93,7 +93,7 @@ class Window:
         return hour is None or (hour + timedelta(hours=1) > self.start and hour < self.end)
 
     def has(self, time: object) -> bool:
-        """A record whose time can't be read counts as inside."""
+        """Whether a time is inside; one that can't be read counts as inside."""
         try:
             moment = datetime.fromisoformat(str(time))
         except ValueError:
@@ -277,7 +277,7 @@ class _Text(io.RawIOBase, BinaryIO):
         self._has_old_ends = b"\r" in head[:-2] and b"\n" not in head
 
     def read(self, size: int = -1) -> bytes:
-        """At least one byte, or b"" at the end."""
+        """Return at least one byte, or b"" at the end."""
         while True:
             data = self._raw(size if size >= 0 else READ_BYTES)
             found = data
@@ -308,7 +308,7 @@ _CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a]")
 
 
 def _unmarked(head: bytes) -> str:
-    """UTF-16 without a mark: in mostly ASCII text every other byte is 0."""
+    """Tell UTF-16 without a mark: in mostly ASCII text every other byte is 0."""
     half = len(head) // 2
     if head[1::2].count(0) > 0.6 * half and head[::2].count(0) < 0.1 * half:
         return "utf-16-le"

@@ -84,7 +84,7 @@ def detect(name: str, stream: BinaryIO, known: Sequence[str] = ()) -> Format | N
 
 
 def _json_format(some: list[str], *, is_named: bool) -> Format | None:
-    """None if it is not JSON after all."""
+    """Return the format of JSON; None if it is not JSON after all."""
     if any('"captureData"' in text for text in some):
         return Format.CAPTURE
     parsed = sum(map(_is_json, some[1:]))
@@ -106,7 +106,10 @@ def _is_json(text: str) -> bool:
 
 
 class TableReader:
-    """Rows without names get the baseline's, and are misfits of `layout` if they don't fit."""
+    """Reader of tables.
+
+    Rows without names get the baseline's, and are misfits of `layout` if they don't fit.
+    """
 
     def __init__(self, form: Format, layout: Layout, *, keeps_ids: bool = False) -> None:
         """`keeps_ids`: the inference ids of a transform's output are a column, to be joined by."""
@@ -154,10 +157,10 @@ class TableReader:
                 self.unread.lines += 1
                 found += self._document(line or b"", f"{name}:{number}")
             if len(found) >= ROWS:
-                yield _named(found)
+                yield Block.of(found)
                 found = []
         if found:
-            yield _named(found)
+            yield Block.of(found)
 
     def _json(self, name: str, stream: BinaryIO) -> Iterator[Block]:
         parts: list[bytes] = []
@@ -171,7 +174,7 @@ class TableReader:
         self.unread.lines += 1
         found = self._document(b"".join(parts), name)
         for start in range(0, len(found), ROWS):
-            yield _named(found[start : start + ROWS])
+            yield Block.of(found[start : start + ROWS])
 
     def _document(self, text: bytes, place: str) -> list[dict[str, str]]:
         try:
@@ -207,7 +210,7 @@ class TableReader:
     # ── CSV ──
 
     def _csv(self, name: str, stream: BinaryIO) -> Iterator[Block]:
-        """Rows without quotes are split a block at a time; the csv module has the others."""
+        """Yield blocks; rows with quotes are left to the csv module, others split all at once."""
         found = RowTexts(name, stream, self.unread)
         if found.first.lstrip("\ufeff")[:1] in ("{", "[") and _is_json(found.first):
             self.unread.lines += 1
@@ -221,7 +224,7 @@ class TableReader:
             yield from self._block(name, names, block)
 
     def _names(self, name: str, texts: Iterator[str]) -> tuple[str, ...] | None:
-        """The header. A column without a name, as of pandas' index, gets Spark's for it."""
+        """Return the header. A column without a name, such as pandas' index, gets Spark's name."""
         first = next(texts, None)
         if first is None:
             return None
@@ -237,7 +240,7 @@ class TableReader:
         return names
 
     def _numbered(self, first: list[str]) -> tuple[str, ...]:
-        """Names for rows without a header; `first` is a row."""
+        """Return names for rows without a header; `first` is a row."""
         is_transform = (
             len(first) > 2 and _ID.fullmatch(first[-2]) and _TIME.fullmatch(first[-1]) is not None
         )
@@ -279,24 +282,20 @@ class TableReader:
             self.layout.misfits[width] += 1
         else:
             told = f"{width}, not {len(names)}"
-            self.unread.add("another number of cells than there are columns", name, told)
-
-
-def _named(found: list[dict[str, str]]) -> Block:
-    names = tuple(dict.fromkeys(name for row in found for name in row))
-    return Block(names, [[row.get(name, "") for row in found] for name in names])
+            self.unread.add(
+                "a row has a different number of cells than there are columns", name, told
+            )
 
 
 # ── Parquet ──
 
 
-_ROWS = 8192
 _INDEX = "__index_level_"
 """pandas' index, if it is a column of the file."""
 
 
 def _parquet_blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Block]:
-    """Raise RequestError without pyarrow. A file that is cut off is counted."""
+    """Yield blocks, and count a file that is cut off. Raise RequestError without pyarrow."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - the user's to install
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -315,7 +314,7 @@ def _parquet_blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Blo
         twice = next((each for each in names if names.count(each) > 1), None)
         if twice is not None:
             raise DataError(f"{name} has the column {twice!r} twice", hint="Name each column once")
-        for batch in file.iter_batches(batch_size=_ROWS, columns=names):
+        for batch in file.iter_batches(batch_size=ROWS, columns=names):
             unread.lines += batch.num_rows
             yield _block(batch)
     except (pa.ArrowException, OSError, UnreadableError) as error:
@@ -324,24 +323,18 @@ def _parquet_blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Blo
 
 
 def _block(batch: Any) -> Block:
-    """Structs and lists become columns of their own, as in JSON."""
-    rows = None
-    if _is_nested(batch):
-        rows = [
-            named(plain({name: _text(value) for name, value in row.items()}))
-            for row in batch.to_pylist()
-        ]
-    if rows is None:
-        columns = [[cell(plain(_text(value))) for value in each.to_pylist()] for each in batch]
-        return Block(tuple(batch.schema.names), columns)
-    names = tuple(dict.fromkeys(name for row in rows for name in row))
-    return Block(names, [[row.get(name, "") for row in rows] for name in names])
+    """Return a batch; structs and lists become separate columns, as in JSON."""
+    if any(each.type.num_fields for each in batch.schema):
+        return Block.of(
+            [
+                named(plain({name: _text(value) for name, value in row.items()}))
+                for row in batch.to_pylist()
+            ]
+        )
+    columns = [[cell(plain(_text(value))) for value in each.to_pylist()] for each in batch]
+    return Block(tuple(batch.schema.names), columns)
 
 
 def _text(value: Any) -> Any:
-    """Bytes that are no text, such as an image, cost nothing but themselves."""
+    """Return bytes as text; what is not text in them, such as an image, is replaced."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _is_nested(batch: Any) -> bool:
-    return any(each.type.num_fields for each in batch.schema)

@@ -12,7 +12,7 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -72,6 +72,22 @@ class Copying(Protocol):
     def advance(self, size: int) -> None: ...
 
     def finish(self) -> None: ...
+
+
+@contextmanager
+def counted(
+    copying: Copying | None, title: str, size: Callable[[], int]
+) -> Iterator[Callable[[int], None] | None]:
+    """Yield what receives the bytes of one copy; None if nobody wants to know."""
+    if copying is None:
+        yield None
+        return
+    copying.start(title)
+    copying.expect(size())
+    try:
+        yield copying.advance
+    finally:
+        copying.finish()
 
 
 class Counted:

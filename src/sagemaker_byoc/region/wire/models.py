@@ -22,14 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from botocore.loaders import Loader
-from botocore.model import (
-    ListShape,
-    MapShape,
-    OperationModel,
-    ServiceModel,
-    Shape,
-    StructureShape,
-)
+from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
@@ -174,10 +167,7 @@ def check(service: str, shape: StructureShape, values: dict[str, Any]) -> None:
         plural = "s" if len(found) > 1 else ""
         is_query = service_model(service).metadata["protocol"] == "query"
         code = _CODES.get(service, "ValidationError" if is_query else "ValidationException")
-        raise AwsError(
-            code,
-            f"{len(found)} validation error{plural} detected: {'; '.join(found)}",
-        )
+        raise AwsError(code, f"{len(found)} validation error{plural} detected: {'; '.join(found)}")
 
 
 def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:

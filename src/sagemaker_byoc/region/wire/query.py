@@ -26,7 +26,8 @@ class QueryService:
     service: Service
 
     async def __call__(self, request: Request) -> Response:
-        form = {**request.query, **_form(await request.body.read(BODY_LIMIT))}
+        body = (await request.body.read(BODY_LIMIT)).decode(errors="replace")
+        form = {**request.query, **dict(parse_qsl(body, keep_blank_values=True))}
         model, result = await self.service.call(
             form.get("Action", ""), lambda shape: decode(shape, form, "") or {}
         )
@@ -51,10 +52,6 @@ def _respond(document: str, status: int = 200) -> Response:
         headers={"Content-Type": "text/xml"},
         body=(DECLARATION + document).encode("utf-8", "replace"),
     )
-
-
-def _form(data: bytes) -> dict[str, str]:
-    return dict(parse_qsl(data.decode(errors="replace"), keep_blank_values=True))
 
 
 def _document(model: OperationModel, result: dict[str, Any], request_id: str) -> str:
@@ -155,8 +152,7 @@ def encode(shape: Shape, value: Any) -> str:
         value_name = shape.value.serialization.get("name", "value")
         return "".join(
             element(
-                "entry",
-                [element(key_name, key), element(value_name, [encode(shape.value, item)])],
+                "entry", [element(key_name, key), element(value_name, [encode(shape.value, item)])]
             )
             for key, item in value.items()
         )

@@ -307,7 +307,7 @@ def _time(text: str) -> datetime:
 def _v4(key: bytes, signature: V4, canonical: str) -> str:
     scope = f"{signature.date}/{signature.region}/{signature.service}/aws4_request"
     time = signature.time.strftime(_TIME)
-    digest = _sha256(canonical.encode("latin-1", "replace"))
+    digest = hashlib.sha256(canonical.encode("latin-1", "replace")).hexdigest()
     text = f"{ALGORITHM}\n{time}\n{scope}\n{digest}"
     return hmac.digest(key, text.encode(), hashlib.sha256).hex()
 
@@ -358,7 +358,3 @@ def _normalized(path: str) -> str:
     if found.startswith("//"):
         found = found[1:]
     return f"{found}/" if path.endswith("/") and found != "/" else found
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

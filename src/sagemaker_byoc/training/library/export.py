@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.training.library.data.files import make_folder
+from sagemaker_byoc.training.library.outputs import make_folder
 from sagemaker_byoc.training.library.ranks import global_rank
 
 CARD = "card.json"

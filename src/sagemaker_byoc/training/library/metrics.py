@@ -24,7 +24,7 @@ from sagemaker_byoc.contract.facts import METRIC_DEFINITIONS
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.runs import checked_name, definition, format_line
-from sagemaker_byoc.training.library.appending import Appender
+from sagemaker_byoc.training.library.outputs import Appender
 from sagemaker_byoc.training.library.ranks import Progress, global_count, global_rank
 
 WATCH_MODULE = "sagemaker_byoc.training.library.watch.attach"

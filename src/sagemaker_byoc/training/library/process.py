@@ -1,6 +1,6 @@
-"""This process in its job: where the data is, who else there is, which part is its own.
+"""This process in its job: its data, hyperparameters and GPUs, its rank, and its share of the data.
 
-Works outside a job too: one host, one process, no channels, no hyperparameters.
+Outside a job it is one process on one host without channels and hyperparameters.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Process:
     name: str
     place: Place
     gpus: int
-    """GPUs that a CUDA program sees in this process's environment."""
+    """The number of GPUs that CUDA programs see in this process's environment."""
 
     @property
     def tree(self) -> Tree:
@@ -51,7 +51,7 @@ class Process:
 
     @property
     def host_rank(self) -> int:
-        """This host's place among all hosts of the job, from 0 in natural order."""
+        """This host's index among the hosts of the job, in natural order."""
         return self.job.cluster.rank
 
     @property
@@ -72,19 +72,19 @@ class Process:
 
     @property
     def is_main(self) -> bool:
-        """True for the one process of all hosts that writes the model and the metrics."""
+        """Whether this is the one process of the job that writes the model and the metrics."""
         return self.place.rank == 0
 
     def hyperparameters(self, schema: type[Schema], *, ignore_unknown: bool = False) -> Schema:
-        """The job's hyperparameters as a dataclass; raise one error that lists all that is wrong.
+        """Return the job's hyperparameters as a dataclass; raise one error that lists all problems.
 
-        Those that are meant for the toolkit (`sagemaker_…`) are left out.
+        Those for SageMaker's toolkit (`sagemaker_…`) are left out.
         """
         return parse(schema, self.job.hyperparameters.raw, ignore_unknown=ignore_unknown)
 
 
 def job(environ: Mapping[str, str] | None = None) -> Process:
-    """Read the job's files and this process's environment; nothing is kept for the next call."""
+    """Read the job's files and this process's environment, at each call."""
     environ = os.environ if environ is None else environ
     described = Job.read(Tree.from_environ(environ))
     return Process(
@@ -104,7 +104,7 @@ def _name(described: Job, environ: Mapping[str, str]) -> str:
 
 
 def _place(environ: Mapping[str, str], cluster: Cluster) -> Place:
-    """As torchrun's variables say; without them, one process on each host."""
+    """Return the place in torchrun's variables; without them, that of one process per host."""
     rank, world_size = _count(environ, "RANK"), _count(environ, "WORLD_SIZE")
     if rank is None and world_size is None:
         return Place(cluster.rank, len(cluster.hosts))
@@ -136,7 +136,7 @@ T = TypeVar("T")
 
 
 class Unit(StrEnum):
-    """What is dealt out: whole files, or single records of files that every share reads."""
+    """What is divided into shares: files, or the records of files that every share reads."""
 
     FILES = "files"
     RECORDS = "records"
@@ -153,7 +153,7 @@ class Share:
         return list(items[self.index :: self.count])
 
     def pick(self, blocks: Iterable[list[T]], *, even: bool = False) -> Iterator[list[T]]:
-        """This share of a stream that comes in blocks; with `even`, of its complete rounds only."""
+        """Yield this share of a stream of blocks; with `even`, of its complete rounds only."""
         seen = given = 0
         held: list[T] = []
         for block in blocks:
@@ -170,9 +170,9 @@ ALL = Share()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this process stands among all processes and among those of its host, from 0.
+    """This process's rank among all processes and among those of its host.
 
-    Ranks run through the hosts one after the other, as torchrun deals them.
+    As torchrun assigns them, the ranks of a host are consecutive.
     """
 
     rank: int = 0
@@ -194,7 +194,7 @@ class Place:
 
     @classmethod
     def uniform(cls, rank: int, world_size: int, hosts: int = 1) -> Place:
-        """The place of `rank` where each of `hosts` runs the same number of processes."""
+        """Return the place of `rank` if each of `hosts` runs the same number of processes."""
         if world_size % hosts:
             raise ContractError(
                 where=f"{world_size} processes on {hosts} hosts",
@@ -214,11 +214,11 @@ class Place:
 
     @property
     def local(self) -> Place:
-        """The same process in the world of its host alone."""
+        """The place of this process among those of its host alone."""
         return Place(self.local_rank, self.local_world_size, self.local_rank, self.local_world_size)
 
     def worker(self, index: int, count: int) -> Place:
-        """The place of worker `index` of `count` that this process runs to read its data."""
+        """Return the place of data worker `index` of `count` of this process."""
         return Place(
             self.rank * count + index,
             self.world_size * count,
@@ -227,13 +227,13 @@ class Place:
         )
 
     def share(self, distribution: Distribution) -> Share:
-        """Return the unit for files: one host's are all there are, or already its own part."""
+        """Return the share of the files: each host has all files, or already its own part."""
         if distribution is Distribution.SHARDED:
             return Share(self.local_rank, self.local_world_size)
         return Share(self.rank, self.world_size)
 
     def pipe_share(self, distribution: Distribution) -> Share:
-        """Return the unit for a FIFO, which one process reads for its whole host."""
+        """Return the share of a FIFO, which one process reads for its whole host."""
         if distribution is Distribution.SHARDED:
             return ALL
         return Share(self.host, self.hosts)

@@ -150,7 +150,7 @@ def test_an_unknown_endpoint_is_refused_with_awss_words(server, capfd):
         (
             ["e", "--state", "/nonexistent", "--data", "x"],
             3,
-            "or name another --state or --url; what `byoc serve` serves is asked by its URL",
+            "or name another --state or --url; ask a model that `byoc serve` serves by its URL",
         ),
         (["http://", "--data", "x"], 2, "is not an http URL"),
         (["ftp://x", "--data", "x"], 2, "is not an http URL"),

@@ -328,7 +328,7 @@ def test_a_registry_that_falls_silent_is_given_up(send, saved, served, monkeypat
 
     served.faults.append(silent)
     try:
-        with pytest.raises(RegistryError, match="has taken nothing"):
+        with pytest.raises(RegistryError, match="has received nothing"):
             send(saved)
     finally:
         release.set()

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from sagemaker_byoc.host.ports import free_port
 from sagemaker_byoc.region.containers import health
 from sagemaker_byoc.region.containers.health import Listener
 from sagemaker_byoc.region.engines.container import Reach
-from sagemaker_byoc.standalone.endpoint import free_port
 
 SERVER = """
 import http.server, sys

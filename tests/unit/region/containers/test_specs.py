@@ -9,13 +9,14 @@ from dataclasses import fields, replace
 
 import pytest
 from tests.unit.region.services.sagemaker.endpoints.conftest import archive
-from tests.unit.region.services.sagemaker.endpoints.conftest import room as room  # noqa: PLC0414 - a fixture
-from tests.unit.region.services.sagemaker.training_jobs.conftest import House
+from tests.unit.region.services.sagemaker.endpoints.conftest import play as play  # noqa: PLC0414 - a fixture
+from tests.unit.region.services.sagemaker.training_jobs.conftest import TrainingRegion
 
 from sagemaker_byoc.contract import machine
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.host import owners
+from sagemaker_byoc.host.ports import free_port
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.specs import describe_instance, instance_here
 from sagemaker_byoc.region.engines import docker, process
@@ -68,21 +69,21 @@ def without_owner(spec):
 @pytest.fixture(params=["lo", "eth0"])
 def trained(request, tmp_path):
     """The engine of a job of the region, and that of the same job of `byoc train`."""
-    region, alone = RecordingEngine(request.param), RecordingEngine(request.param)
-    house = House(tmp_path / "region", region)
+    engine, alone = RecordingEngine(request.param), RecordingEngine(request.param)
+    region = TrainingRegion(tmp_path / "region", engine)
     try:
         resources = {"InstanceType": "local", "InstanceCount": 1, "VolumeSizeInGB": 1}
-        house.store.create_bucket("data")
-        house.store.put_bytes("data", "rows/part.csv", b"1")
+        region.store.create_bucket("data")
+        region.store.put_bytes("data", "rows/part.csv", b"1")
         source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/rows/"}}
-        house.run(
+        region.run(
             ResourceConfig=resources,
             HyperParameters={"epochs": "3"},
             Environment={"A": "1", "SAGEMAKER_PROGRAM": "two.py"},
             InputDataConfig=[{"ChannelName": "train", "DataSource": source}],
         )
     finally:
-        house.close()
+        region.close()
     (rows := tmp_path / "rows").mkdir()
     wanted = TrainingRequest(
         name="job-1",
@@ -96,7 +97,7 @@ def trained(request, tmp_path):
     with pytest.raises(MachineError, match="recorded"):
         run_training_job(wanted, alone, lambda line: None, StopSwitch())
     assert not alone.networks
-    return region, alone
+    return engine, alone
 
 
 def members(spec):
@@ -130,27 +131,27 @@ def test_training_environments_and_files_are_alike(trained):
 
 
 @pytest.fixture
-def served(room, tmp_path):
+def served(play, tmp_path):
     """The specification of the region's endpoint, and that of `byoc serve`."""
     specs = []
 
-    async def scene(room):
-        room.store.create_bucket("bucket")
-        room.store.put_bytes("bucket", "model.tar.gz", archive(weights=b"1"))
+    async def scene(region):
+        region.store.create_bucket("bucket")
+        region.store.put_bytes("bucket", "model.tar.gz", archive(weights=b"1"))
         container = {"Image": "serve:1", "ModelDataUrl": "s3://bucket/model.tar.gz"}
-        await room.call("CreateModel", ModelName="model", PrimaryContainer=container)
-        await room.config()
-        await room.endpoint()
-        specs.append(room.engine.started[0].spec)
+        await region.call("CreateModel", ModelName="model", PrimaryContainer=container)
+        await region.config()
+        await region.endpoint()
+        specs.append(region.engine.started[0].spec)
 
-    room(scene)
+    play(scene)
     (tmp_path / "model.tar.gz").write_bytes(archive(weights=b"1"))
     engine = RecordingEngine("lo")
     wanted = endpoint.EndpointRequest(
         name="one",
         work=tmp_path / "alone",
         model=tmp_path / "model.tar.gz",
-        port=endpoint.free_port(),
+        port=free_port(),
         image=specs[0].image,
         entry_point="one.py",
         environment={"SAGEMAKER_PROGRAM": "two.py"},

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.training.library import export
-from sagemaker_byoc.training.library.data.files import DataError
 from sagemaker_byoc.training.library.export import export_model
 
 pytestmark = pytest.mark.slow  # real processes
@@ -179,5 +179,5 @@ def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch):
     """Outside of SageMaker: the error says how to have it elsewhere."""
     (tmp_path / "ml").write_text("")
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path / "ml"))
-    with pytest.raises(DataError, match=r"ml/model: can't be made .* SAGEMAKER_BASE_DIR"):
+    with pytest.raises(ContractError, match=r"ml/model: can't be made .* SAGEMAKER_BASE_DIR"):
         export_model(torch.nn.Linear(2, 2))

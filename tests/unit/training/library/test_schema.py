@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagemaker_byoc.training.library.schema import HyperparameterError, parse
-from sagemaker_byoc.training.library.values import Choices, Range
+from sagemaker_byoc.training.library.schema import Choices, HyperparameterError, Range, parse
 
 
 class Precision(Enum):

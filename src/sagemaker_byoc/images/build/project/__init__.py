@@ -31,8 +31,10 @@ TORCH, TORCH_CUDA_12 = "torch==2.13.*", "torch==2.10.*"
 
 
 def write(folder: Path, name: str) -> list[Path]:
-    """The files, relative to `folder`. Raises RequestError where one of them is there already:
-    nothing is written then."""
+    """Write the project; return its files, relative to `folder`.
+
+    Raise RequestError, writing nothing, if one of them exists.
+    """
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise RequestError(
             f"{name!r} can't be the name of a project, its images and its jobs",
@@ -57,7 +59,7 @@ def write(folder: Path, name: str) -> list[Path]:
 
 
 def name_of(folder: Path) -> str:
-    """A legal name made from the folder's."""
+    """Return a valid name made from the folder's."""
     stem = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
     return stem[:_LONGEST].strip("-") or "program"
 

@@ -1,4 +1,4 @@
-"""What secrets look like: by their own shape, by the name of a variable, by the name of a file.
+"""How secrets are recognized: by their shape, by the name of a variable, by the name of a file.
 
 Shapes come from the issuers' documentation, compared with the rules of gitleaks and trufflehog.
 """
@@ -16,7 +16,7 @@ class Shape:
     """A secret that is known by its own form; `value` may be the placeholder of an example."""
 
     name: str
-    """Also what it is ignored by: no spaces."""
+    """Also the key that ignores it: no spaces."""
     what: str
     keywords: tuple[bytes, ...]
     """In lower case; one of them is in every text that holds such a secret."""
@@ -280,13 +280,13 @@ def _is_login(match: re.Match[bytes], *, strict: bool) -> bool:
 
 
 def is_placeholder(value: str) -> bool:
-    """Tell whether `value` stands for a secret that is given elsewhere, or is none at all."""
+    """Tell whether `value` stands for a secret that is given elsewhere, or is not one."""
     return _PLACEHOLDER.match(value[:_LOOKED_AT]) is not None
 
 
 def is_secret(name: str, value: str) -> bool:
     """Tell whether a variable holds a secret, by its name and the randomness of its value."""
-    name = _CAMEL.sub("_", name).replace("-", "_").replace(".", "_").upper()
+    name = _spelled(name)
     if is_placeholder(value) or _REFERENCE.match(value) or _PUBLIC_NAME.search(name):
         return False
     if _STRONG_NAME.search(name):
@@ -294,6 +294,11 @@ def is_secret(name: str, value: str) -> bool:
     if _EXPLICIT_NAME.search(name) and re.fullmatch(r"[^<>\[\]{}|\s]{8,}", value):
         return True
     return _WEAK_NAME.search(name) is not None and _is_token(value)
+
+
+def _spelled(name: str) -> str:
+    """Return a name as variables are spelled: apiKey, api-key and api.key are API_KEY."""
+    return re.sub(r"[-.]", "_", _CAMEL.sub("_", name)).upper()
 
 
 def _is_password(name: str, value: str) -> bool:
@@ -309,7 +314,7 @@ def _is_token(value: str) -> bool:
         return False
     pieces = [piece for piece in re.split(r"[^A-Za-z0-9]+", value) if piece]
     if len(pieces) == 1 and pieces[0] == value:
-        return re.search(r"\d", value) is not None and re.search(r"[A-Za-z]", value) is not None
+        return _has_both(value)
     mixed = len(re.findall(r"\d[A-Za-z]", value)) > _SWITCHES
     return mixed or any(_is_random(piece) for piece in pieces)
 
@@ -458,7 +463,7 @@ def _configured(text: str) -> Iterator[str]:
     for pattern in (_ASSIGNMENT, _CONNECTION, _DEFINED):
         for match in pattern.finditer(text[:_TEXT_LIMIT]):
             name, value = match["name"], match["value"].strip("'\"")
-            plain = _CAMEL.sub("_", name).replace("-", "_").replace(".", "_").upper()
+            plain = _spelled(name)
             known = _STRONG_NAME.search(plain) or _EXPLICIT_NAME.search(plain)
             if known and _is_mixed(value) and is_secret(name, value):
                 yield name
@@ -470,6 +475,10 @@ def _is_mixed(value: str) -> bool:
         r"[a-z]+\d*([-_.:/][a-z0-9]+)+", value
     ):
         return False
+    return _has_both(value)
+
+
+def _has_both(value: str) -> bool:
     return re.search(r"\d", value) is not None and re.search(r"[A-Za-z]", value) is not None
 
 

@@ -1,4 +1,4 @@
-"""Secrets that the image would ship. What is found is named by kind and place, never shown."""
+"""Rules about secrets in an image. A finding names kind and place, and never shows the secret."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def environment(subject: Subject) -> Iterator[Found]:
 
 
 def history(subject: Subject) -> Iterator[Found]:
-    """Once for each secret: build arguments come again with every later step."""
+    """Yield each secret once: build arguments come again with every later step."""
     said: set[str] = set()
     for number, command in enumerate(subject.image.config.history):
         if _CONFIGURED.match(command):
@@ -78,7 +78,7 @@ def _packages(paths: Iterable[str]) -> frozenset[str]:
 
 
 def _is_of(packages: frozenset[str], path: str) -> bool:
-    """Tell whether a file belongs to one; its test keys and examples open nothing."""
+    """Tell whether a file is in one of them; its test keys and examples open nothing."""
     parts = path.split("/")
     return bool(packages) and any(
         "/".join([*parts[:at], parts[at].lower()]) in packages for at in range(1, len(parts))

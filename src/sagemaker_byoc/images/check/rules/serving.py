@@ -1,4 +1,4 @@
-"""What an endpoint's container showed: does it start, is its health true, does it stop?"""
+"""Rules about an endpoint's container: whether it starts, is healthy, and stops."""
 
 from __future__ import annotations
 

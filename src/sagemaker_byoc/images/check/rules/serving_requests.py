@@ -1,4 +1,4 @@
-"""What an endpoint's container made of requests of many kinds."""
+"""Rules about how an endpoint's container answers requests of many kinds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _said(reply: Reply) -> str:
 
 
 def _differs(trial: ServingTrial, name: str) -> Reply | None:
-    """The reply to a probe that got less far than the plain request did."""
+    """Return the reply to a probe that got less far than the plain request did."""
     plain, other = trial.replies.get("plain"), trial.replies.get(name)
     if plain is None or other is None or not plain.status or other.status == plain.status:
         return None

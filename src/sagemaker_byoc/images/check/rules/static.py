@@ -99,7 +99,7 @@ def _is_known_code(subject: Subject, file: File) -> bool:
 
 
 def mount_points(subject: Subject) -> Iterator[Found]:
-    """Once: what is in the way of /opt/ml is in the way of all that is below it."""
+    """Yield one: what is in the way of /opt/ml is in the way of all that is below it."""
     if subject.image.files is None:
         return
     for path, place, kind in _in_the_way(subject.image.files):
@@ -145,7 +145,7 @@ def ports(subject: Subject) -> Iterator[Found]:
 
 
 def versions(image: Image) -> dict[str, tuple[int, int]]:
-    """Where a CUDA version is stated, and which."""
+    """Return CUDA versions by the place that states them."""
     found: dict[str, tuple[int, int]] = {}
     stated = re.match(r"(\d+)\.(\d+)", image.config.environment.get("CUDA_VERSION", ""))
     if stated:
@@ -166,7 +166,7 @@ def versions(image: Image) -> dict[str, tuple[int, int]]:
 def by_major(image: Image) -> dict[int, tuple[str, int]]:
     """Return each major version once, with the first place that states it and the minor version.
 
-    A base, a toolkit and torch may all state the same; there is one thing to do about it.
+    A base, a toolkit and torch may all state the same, which has one fix.
     """
     found: dict[int, tuple[str, int]] = {}
     for where, (major, minor) in versions(image).items():

@@ -1,4 +1,4 @@
-"""What a tiny training job showed."""
+"""Rules about a tiny training job."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class _Options:
     flags: frozenset[str]
     valued: frozenset[str]
     positional: int = 0
-    """Words of its own between its options and the command."""
+    """Its own words between its options and the command."""
 
 
 def _options(flags: str = "", valued: str = "", positional: int = 0) -> _Options:

@@ -350,7 +350,7 @@ class Trials:
     """Why the engine is not asked again."""
 
     def tried(self, name: str, seconds: float, trial: Callable[[], T], more: str = "") -> T | None:
-        """Say the bound and run the trial, as `kept` does, unless the engine is gone."""
+        """Announce the bound and run the trial, as `kept` does, unless the engine is gone."""
         if self._engine:
             self.unjudged.append(f"{name}: {self._engine}")
             return None
@@ -373,6 +373,6 @@ class Trials:
 
 
 def cause(error: Exception) -> str:
-    """Return one line about it; errors of ours say themselves what is wrong."""
+    """Return one line about an error."""
     text = error.sentence if isinstance(error, ByocError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())

@@ -73,11 +73,11 @@ class ServingPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingTrial:
-    """What was seen; None or empty where a probe was not made."""
+    """What was seen; None or empty if a probe was not made."""
 
     refused: str = ""
     exit_code: int | None = None
-    """Where the container ended before it was healthy."""
+    """How the container ended, if that was before it was healthy."""
     healthy_after: float | None = None
     last_ping: int = 0
     listens: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ class _Asked:
 
 
 def run(plan: ServingPlan, trials: Trials) -> ServingTrial | None:
-    """All trials, one after the other; None if not even the start could be judged."""
+    """Run all trials, one after the other; return None if not even the start could be judged."""
     with ExitStack() as stack:
         started = trials.tried(
             "an endpoint, until its /ping is 200", plan.seconds, lambda: _start(stack, plan)
@@ -197,7 +197,7 @@ def _ended(trials: Trials, server: Container, asked: _Asked, noticed_by: float) 
 def _start_again(
     plan: ServingPlan, trials: Trials, model: Path | None, asked: _Asked, seen: ServingTrial
 ) -> ServingTrial:
-    """Each with a container of its own, which gets a multiple of the first one's time."""
+    """Run each with its own container, which gets a multiple of the first one's time."""
     assert seen.healthy_after is not None
     timeout = min(plan.seconds, 3 * seen.healthy_after + 10)
     if model is not None and plan.payload is not None and asked.works:
@@ -251,7 +251,7 @@ def _server(
 
 
 def _start(stack: ExitStack, plan: ServingPlan) -> _Started:
-    """The model's folder and the server last as long as the stack."""
+    """Start a server; its model folder and its container last as long as the stack."""
     model = _unpacked(plan, stack.enter_context(scratch.scratch()) / "model")
     server = stack.enter_context(_server(plan, model))
     seen = ServingTrial(with_payload=plan.payload is not None, with_model=plan.model is not None)
@@ -285,7 +285,7 @@ def _start(stack: ExitStack, plan: ServingPlan) -> _Started:
 
 
 def _healthy(server: Container, inside: int, seconds: float) -> Reply:
-    """The first good /ping, or the last bad one; a container that has ended has no port.
+    """Return the first good /ping, or the last bad one; a container that has ended has no port.
 
     Each look costs two runs of the docker client, so that the longer it takes the fewer they are.
     """
@@ -300,7 +300,7 @@ def _healthy(server: Container, inside: int, seconds: float) -> Reply:
 
 
 def _held_ping(port: int, headers: Mapping[str, str], payload: bytes) -> Reply:
-    """The first /ping that fails or is late; the last of a few if none is.
+    """Return the first /ping that fails or is late; the last of a few if none is.
 
     One alone may overtake the requests in hand on its way through the engine's proxy.
     """
@@ -313,7 +313,7 @@ def _held_ping(port: int, headers: Mapping[str, str], payload: bytes) -> Reply:
 
 
 def _requests(plan: ServingPlan, server: Container, port: int) -> _Asked:
-    """Every probe for which there is time, until the server ends."""
+    """Make every probe for which there is time, until the server ends."""
     deadline = Deadline(_REQUESTS)
     kind, payload, plain = _plain(plan, port)
     replies = {"plain": plain}
@@ -332,7 +332,7 @@ def _requests(plan: ServingPlan, server: Container, port: int) -> _Asked:
 
 
 def _plain(plan: ServingPlan, port: int) -> tuple[str, bytes, Reply]:
-    """Media type and payload that the server takes best, and the reply."""
+    """Return the media type and payload that the server takes best, and the reply."""
     guesses = [(plan.content_type, plan.payload)] if plan.payload is not None else [*_GUESSES]
     plain = Reply(0, 0.0)
     kind, payload = _GUESSES[0]
@@ -346,7 +346,7 @@ def _plain(plan: ServingPlan, port: int) -> tuple[str, bytes, Reply]:
 
 
 def _probes(port: int, kind: str, payload: bytes) -> dict[str, Callable[[float], Reply]]:
-    """By the names that the rules know; each gets the seconds it may take."""
+    """Return probes by the names that the rules know; each gets the seconds it may take."""
     raw, path = "application/octet-stream", http.INVOCATIONS.value
     large, largest = b"0" * LARGE, b"0" * LARGEST
     headers, parameters = {"Content-Type": raw}, http.EXECUTION_PARAMETERS.value

@@ -53,7 +53,7 @@ def _connect(port: int, deadline: Deadline) -> _Link:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`status` is 0 where there was none, and `error` says why."""
+    """`status` is 0 if there was none, and `error` says why."""
 
     status: int
     seconds: float
@@ -77,7 +77,7 @@ def send(  # noqa: PLR0913 - what a request consists of
     chunked: bool = False,
     timeout: float = 10.0,
 ) -> Reply:
-    """One request on a connection of its own; all of it takes at most `timeout` seconds."""
+    """Send one request on its own connection, for at most `timeout` seconds in all."""
     begun = time.monotonic()
     connection = HTTPConnection(HOST, port, timeout=timeout)
     try:
@@ -111,9 +111,9 @@ def _pieces(body: bytes) -> Iterator[bytes]:
 def announce(  # noqa: PLR0913, PLR0917 - what a request consists of
     port: int, path: str, headers: Mapping[str, str], size: int, most: int, timeout: float = 20.0
 ) -> Reply:
-    """A POST of `size` bytes of which at most `most` are sent: what does the server say to that?
+    """Announce a POST of `size` bytes and send at most `most`; return what the server answers.
 
-    Sending stops as soon as it says something. `error` is empty where it said nothing and waits.
+    Sending stops at the first answer. `error` is empty if the server answers nothing and waits.
     """
     begun = time.monotonic()
     deadline = Deadline(timeout)
@@ -131,7 +131,7 @@ def announce(  # noqa: PLR0913, PLR0917 - what a request consists of
 
 
 def _said_to(link: socket.socket, head: bytes, most: int, deadline: Deadline) -> bytes:
-    """The first words of the answer. Raise OSError if the connection ends without any."""
+    """Return the start of the answer. Raise OSError if the connection ends without one."""
     try:
         link.sendall(head)
         left = most
@@ -161,7 +161,7 @@ def _has_answer(link: socket.socket, seconds: float) -> bool:
 def held(
     port: int, path: str, headers: Mapping[str, str], body: bytes, count: int
 ) -> Iterator[None]:
-    """`count` requests that lack their last byte while the block runs, and are then completed."""
+    """Hold `count` requests without their last byte while the block runs; complete them then."""
     lines = [f"POST {path} HTTP/1.1", f"Host: {HOST}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in {"Connection": "close", **headers}.items()]
     start = ("\r\n".join(lines) + "\r\n\r\n").encode() + body[:-1]
@@ -189,7 +189,7 @@ def _complete(links: Sequence[socket.socket], last: bytes, deadline: Deadline) -
 
 
 def listening(tables: str) -> list[str]:
-    """HOST:PORT of every listening socket in the text of /proc/net/tcp and tcp6."""
+    """Return HOST:PORT of every listening socket in the text of /proc/net/tcp and tcp6."""
     found = set()
     for line in tables.splitlines():
         words = line.split()
@@ -200,7 +200,7 @@ def listening(tables: str) -> list[str]:
 
 
 def _address(digits: str) -> str:
-    """The kernel writes each 32-bit word of an address in the machine's order."""
+    """Return an address; the kernel writes each 32-bit word in the machine's order."""
     words = [bytes.fromhex(digits[start : start + 8])[::-1] for start in range(0, len(digits), 8)]
     raw = b"".join(words)
     if len(raw) == 4:
@@ -297,7 +297,7 @@ class _Clients:
     def wait_for_an_old_request(self, age: float) -> None:
         """Return as soon as a request is under way for `age` seconds, if the server is that slow.
 
-        Of a server that answers faster none is caught in the middle, however long one looks.
+        A server that answers faster is never caught in the middle of a request.
         """
         deadline = Deadline(_MOST_BEFORE_STOP - _BEFORE_STOP)
         while self.threads and deadline.left:
@@ -311,7 +311,7 @@ class _Clients:
             time.sleep(_LOOK)
 
     def end(self) -> None:
-        """What is still under way after this has no result; its threads end with their requests."""
+        """End the load. Requests still under way get no result, and their threads end with them."""
         self.over.set()
         deadline = Deadline(_LAST)
         for thread in self.threads:
@@ -319,7 +319,7 @@ class _Clients:
 
 
 def run(port: int, headers: Mapping[str, str], payload: bytes) -> Load:
-    """/ping again and again while `CLIENTS` invoke."""
+    """Send /ping again and again while `CLIENTS` invoke."""
     clients = _Clients(port, headers, payload)
     clients.start()
     pings: list[Reply] = []
@@ -343,9 +343,9 @@ def margin(load: Load | None) -> float:
 def stop(
     server: Container, port: int, headers: Mapping[str, str], payload: bytes | None, before: float
 ) -> Stop:
-    """SIGTERM while `CLIENTS` invoke; what they asked `before` it should still be answered.
+    """Send SIGTERM while `CLIENTS` invoke; what they asked `before` it should be answered.
 
-    Nobody invokes without a payload.
+    Without a payload there are no clients.
     """
     clients = _Clients(port, headers, payload or b"")
     if payload is not None:

@@ -64,9 +64,9 @@ class Job:
     """How one container ended."""
 
     refused: str = ""
-    """The engine's words where it could not be started."""
+    """The engine's words if it could not be started."""
     exit_code: int | None = None
-    """None where it ran on after the time it was given."""
+    """None if it still ran after the time it was given."""
     seconds: float = 0.0
     failure: bytes | None = None
     model: Mapping[str, bytes] = field(default_factory=dict)
@@ -163,7 +163,7 @@ class _Run:
 
 
 def run(plan: TrainingPlan, trials: Trials) -> TrainingTrial | None:
-    """All jobs, one after the other; None if not even the first could be judged."""
+    """Run all jobs, one after the other; return None if not even the first could be judged."""
     jobs = _Run(plan, trials, Deadline(plan.seconds))
     tiny = jobs.tiny()
     if tiny is None:
@@ -219,7 +219,7 @@ def _job(
     hyperparameters: bytes | None = None,
     network_name: str = "",
 ) -> Iterator[Container]:
-    """A container with the whole of /opt/ml in it, not started."""
+    """Make a container with the whole of /opt/ml in it, not started."""
     options = ["--hostname", host]
     if network_name:
         options += ["--network", network_name, "--network-alias", host]

@@ -116,10 +116,7 @@ class RegistryHttp:
         self._tokens = tokens
         self._threads = threads
         self._routes: list[tuple[re.Pattern[str], dict[str, Answer]]] = [
-            (
-                re.compile(f"/v2/{_NAME}/blobs/uploads/?(?P<rest>)"),
-                {"POST": self._begin},
-            ),
+            (re.compile(f"/v2/{_NAME}/blobs/uploads/?(?P<rest>)"), {"POST": self._begin}),
             (
                 re.compile(f"/v2/{_NAME}/blobs/uploads/(?P<rest>[^/]+)"),
                 {
@@ -301,12 +298,7 @@ class RegistryHttp:
         return await self._threads.run(self._read_manifest, name, reference)
 
     def _read_manifest(self, name: str, reference: str) -> Response:
-        by_digest = ":" in reference
-        image = self._manifests.find(
-            name,
-            tag=None if by_digest else reference,
-            digest=reference if by_digest else None,
-        )
+        image = self._manifests.find(name, **_named(reference))
         if image is None:
             raise RegistryError("MANIFEST_UNKNOWN", "Requested image not found", status=404)
         data = self._blobs.read(image.digest)
@@ -323,18 +315,10 @@ class RegistryHttp:
     async def _put_manifest(self, request: Request, name: str, reference: str) -> Response:
         data = await request.body.read(MAX_MANIFEST)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip()
-        by_digest = ":" in reference
-
-        def put() -> str:
-            return self._manifests.put(
-                name,
-                data,
-                media_type,
-                tag=None if by_digest else reference,
-                digest=reference if by_digest else None,
-            ).digest
-
-        return created(name, "manifests", await self._threads.run(put))
+        image = await self._threads.run(
+            self._manifests.put, name, data, media_type, **_named(reference)
+        )
+        return created(name, "manifests", image.digest)
 
     async def _tags(self, request: Request, name: str, _: str) -> Response:
         tags = sorted(await self._threads.run(self._repositories.tags, name))
@@ -348,6 +332,11 @@ class RegistryHttp:
             link = f"/v2/{name}/tags/list?n={count}&last={quote(page[-1])}"
             response.headers["Link"] = f'<{link}>; rel="next"'
         return response
+
+
+def _named(reference: str) -> dict[str, str]:
+    """Return the argument that a reference is: a tag or a digest."""
+    return {"digest" if ":" in reference else "tag": reference}
 
 
 _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d{1,19})-(\d{1,19})(?:/.*)?")

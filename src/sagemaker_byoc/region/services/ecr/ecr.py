@@ -127,11 +127,7 @@ class Registry:
         token, expires = self._tokens.issue(datetime.now(UTC))
         return {
             "authorizationData": [
-                {
-                    "authorizationToken": token,
-                    "expiresAt": expires,
-                    "proxyEndpoint": self._url,
-                }
+                {"authorizationToken": token, "expiresAt": expires, "proxyEndpoint": self._url}
             ]
         }
 
@@ -330,11 +326,7 @@ class Registry:
         )
 
     def _about(self, repository: Repository, **members: object) -> Parameters:
-        return {
-            "registryId": self._account.id,
-            "repositoryName": repository.name,
-            **members,
-        }
+        return {"registryId": self._account.id, "repositoryName": repository.name, **members}
 
     def _no_policy(self, kind: str, repository: Repository) -> AwsError:
         return AwsError(

@@ -37,7 +37,13 @@ class Manifests:
         self._registry = registry
 
     def put(
-        self, name: str, data: bytes, media_type: str, *, tag: str | None, digest: str | None = None
+        self,
+        name: str,
+        data: bytes,
+        media_type: str,
+        *,
+        tag: str | None = None,
+        digest: str | None = None,
     ) -> Image:
         """Put an image; raise AwsError with the codes of PutImage."""
         repository = self._repositories.get(name)

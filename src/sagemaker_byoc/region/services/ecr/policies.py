@@ -14,12 +14,7 @@ _ELEMENTS = {
     "Condition",
 }  # fmt: skip
 _COUNTS = frozenset(
-    {
-        "imageCountMoreThan",
-        "sinceImagePushed",
-        "sinceImagePulled",
-        "sinceImageTransitioned",
-    }
+    {"imageCountMoreThan", "sinceImagePushed", "sinceImagePulled", "sinceImageTransitioned"}
 )
 
 

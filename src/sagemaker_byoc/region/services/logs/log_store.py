@@ -281,8 +281,7 @@ class LogStore:
 
     def facts(self, group: str, stream: str) -> StreamFacts:
         path = self._path(group, stream)
-        first = next(forward(path), None)
-        last = next(backward(path), None)
+        first, last = (next(read(path), None) for read in (forward, backward))
         try:
             status = path.stat()
         except FileNotFoundError:

@@ -87,13 +87,13 @@ class Logs:
     def _put_events(self, parameters: Parameters) -> Parameters:
         group, name = self._stream(parameters)
         events = [Event(item["timestamp"], item["message"]) for item in parameters["logEvents"]]
-        if any(a.milliseconds > b.milliseconds for a, b in pairwise(events)):
-            raise invalid(
-                "Log events in a single PutLogEvents request must be in chronological order."
-            )
         _check_batch(events)
         kept, rejected = _split(events, round(now().timestamp() * 1000))
-        _check_span(kept)
+        if kept and kept[-1].milliseconds - kept[0].milliseconds > _BATCH_SPAN:
+            raise invalid(
+                "The batch of log events in a single PutLogEvents request cannot span more than 24"
+                " hours."
+            )
         answer: Parameters = {"rejectedLogEventsInfo": rejected} if rejected else {}
         if "entity" in parameters:
             answer["rejectedEntityInfo"] = {"errorType": "UnsupportedLogGroupType"}
@@ -312,17 +312,11 @@ def _refuse(parameters: Parameters, **usual: object) -> None:
 
 
 def _check_batch(events: list[Event]) -> None:
+    if any(a.milliseconds > b.milliseconds for a, b in pairwise(events)):
+        raise invalid("Log events in a single PutLogEvents request must be in chronological order.")
     size = sum(len(event.text.encode()) + _EVENT_OVERHEAD for event in events)
     if size > _BATCH_BYTES:
         raise invalid(f"Upload too large: {size} bytes exceeds limit of {_BATCH_BYTES}")
-
-
-def _check_span(kept: list[Event]) -> None:
-    if kept and kept[-1].milliseconds - kept[0].milliseconds > _BATCH_SPAN:
-        raise invalid(
-            "The batch of log events in a single PutLogEvents request cannot span more than 24"
-            " hours."
-        )
 
 
 def _split(events: list[Event], now_ms: int) -> tuple[list[Event], dict[str, int]]:

@@ -226,10 +226,7 @@ def check_version(query: Mapping[str, str]) -> None:
     version = query.get("versionId", "null")
     if version != "null":
         raise S3Error(
-            "NoSuchVersion",
-            "The specified version does not exist.",
-            status=404,
-            VersionId=version,
+            "NoSuchVersion", "The specified version does not exist.", status=404, VersionId=version
         )
 
 

@@ -16,7 +16,7 @@ from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records
-from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 MODEL = "model"
 CONFIG = "endpoint configuration"
@@ -167,7 +167,7 @@ class Tags:
     def __init__(self, state: Path) -> None:
         self._folder = state / "sagemaker" / "tags"
 
-    def operations(self) -> Mapping[str, Operation]:
+    def operations(self) -> Operations:
         return {"AddTags": self._add, "ListTags": self._list, "DeleteTags": self._delete}
 
     def get(self, arn: str) -> dict[str, str]:

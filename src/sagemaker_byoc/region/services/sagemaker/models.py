@@ -1,20 +1,21 @@
-"""Models: the containers of an image, its variables and its data, under a name."""
+"""Models: under a name, containers with their image, variables and data, and the data itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
 
+from sagemaker_byoc.contract import archives
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.sagemaker.catalog import (
-    Catalog,
-    invalid,
-    list_page,
-    not_here,
-)
-from sagemaker_byoc.region.services.sagemaker.endpoints import variants
-from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import HostingContext
-from sagemaker_byoc.region.services.sagemaker.endpoints.variants import data_of
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_uri
+from sagemaker_byoc.region.services.sagemaker.catalog import MODEL, invalid, list_page, not_here
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import DownloadError, Item, check_paths
+from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 MOST_CONTAINERS = 15
 """Source: service model, ContainerDefinitionList.max."""
@@ -26,11 +27,11 @@ _UNKNOWN_PARTS = {
 
 
 class Models:
-    def __init__(self, catalog: Catalog, context: HostingContext) -> None:
-        self.catalog = catalog
+    def __init__(self, context: RegionContext) -> None:
+        self.catalog = context.catalog(MODEL, "model", "models")
         self._context = context
 
-    def operations(self) -> Mapping[str, Operation]:
+    def operations(self) -> Operations:
         return {
             "CreateModel": self.create,
             "DescribeModel": self.describe,
@@ -82,11 +83,10 @@ class Models:
         if "ModelDataUrl" in container and "ModelDataSource" in container:
             raise invalid("Give either ModelDataUrl or ModelDataSource")
         _check_source(container.get("ModelDataSource", {}).get("S3DataSource"))
-        await self._context.run(self._context.images.resolve, container["Image"])
+        run = self._context.threads.run
+        await run(self._context.images.resolve, container["Image"])
         data = data_of(container)
-        if data is not None and not await self._context.run(
-            variants.is_there, data, self._context.store
-        ):
+        if data is not None and not await run(is_there, data, self._context.store):
             raise invalid(f"Could not find model data at {data.uri}.")
 
 
@@ -104,3 +104,66 @@ def _check_source(source: Parameters | None) -> None:
         raise invalid("CompressionType Gzip needs S3DataType S3Object: one model.tar.gz")
     if compression == "None" and kind == "S3Prefix" and not source["S3Uri"].endswith("/"):
         raise invalid(f"The S3Uri of an S3Prefix must end with a slash: {source['S3Uri']}/")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelData:
+    """An archive, or all objects under a prefix."""
+
+    uri: str
+    is_archive: bool
+
+
+def data_of(document: Parameters) -> ModelData | None:
+    """Return the model data of an accepted ContainerDefinition."""
+    if document.get("ModelDataUrl"):
+        return ModelData(document["ModelDataUrl"], is_archive=True)
+    source = document.get("ModelDataSource", {}).get("S3DataSource")
+    if source is None:
+        return None
+    return ModelData(source["S3Uri"], is_archive=source["CompressionType"] == "Gzip")
+
+
+def is_there(data: ModelData, store: ObjectStore) -> bool:
+    """Return whether the object, or any below the prefix, exists. Raise AwsError for a bad URI."""
+    bucket, key = parse_s3_uri(data.uri)
+    try:
+        if data.is_archive:
+            store.get(bucket, key)
+            return True
+        return next(store.list(bucket, key), None) is not None
+    except S3Error as error:
+        if error.code in {"NoSuchBucket", "NoSuchKey"}:
+            return False
+        raise
+
+
+def fetch(data: ModelData, store: ObjectStore, folder: Path, container: str) -> None:
+    """Fill the empty `folder`. Raise EndpointError with SageMaker's sentence and the cause."""
+    bucket, key = parse_s3_uri(data.uri)
+    try:
+        if data.is_archive:
+            archives.unpack(store.get(bucket, key).path, folder)
+        else:
+            _copy_prefix(store, bucket, key, folder)
+    except (AwsError, ContractError, DownloadError, OSError) as error:
+        raise EndpointError(
+            f'Failed to download model data for container "{container}" from URL: "{data.uri}". '
+            "Please ensure that there is an object located at the URL and that the role passed to "
+            f"CreateModel has permissions to download the object. ({error})",
+            hint="Fix the object, then create the endpoint again",
+        ) from error
+
+
+def _copy_prefix(store: ObjectStore, bucket: str, prefix: str, folder: Path) -> None:
+    infos = [*store.list(bucket, prefix)]
+    if not infos:
+        raise OSError(f"no object's key begins with {prefix!r}")
+    names = {info.key: info.key[len(prefix) :].removeprefix("/") for info in infos}
+    files = {key: name for key, name in names.items() if name and not key.endswith("/")}
+    check_paths(f"s3://{bucket}/{prefix}", [Item(bucket, key, files[key]) for key in files])
+    for key, name in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Not a link: a container must not be able to change the object.
+        shutil.copyfile(store.get(bucket, key).path, target)

@@ -39,11 +39,10 @@ _ATTEMPTS = 8
 """Instances that are tried one after the other if they can't be reached."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Policy:
     capture: Capture | None = None
-    """Called after each answer of an endpoint that captures its traffic; None for the service's own
-    writer."""
+    """Called after each answer of an endpoint that captures its traffic."""
     seconds: float = hosting.INVOCATION_TIMEOUT.value
     stream_seconds: float = hosting.STREAM_TIMEOUT.value
 
@@ -51,12 +50,7 @@ class Policy:
 class Invocations:
     """The Handler of `/endpoints/…`. Raises AwsError."""
 
-    def __init__(
-        self,
-        endpoints: Mapping[str, Endpoint],
-        account: Account,
-        policy: Policy,
-    ) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint], account: Account, policy: Policy) -> None:
         self._endpoints = endpoints
         self._account = account
         self._policy = policy

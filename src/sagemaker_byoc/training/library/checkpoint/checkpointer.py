@@ -1,16 +1,20 @@
-"""The Checkpointer: when to save, from which checkpoint to resume, and how a program is stopped.
+"""The Checkpointer: what a checkpoint holds, when to save, and from which checkpoint to resume.
 
 For user scripts, in one plain process and under DDP or FSDP2 alike; docs/decisions/0008.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import random
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,29 +23,125 @@ import torch
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.stateful import Stateful
 from torch.optim import Optimizer
 
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.training.library.checkpoint import folders, state, storage
-from sagemaker_byoc.training.library.checkpoint.folders import CheckpointError, Marker
-from sagemaker_byoc.training.library.checkpoint.storage import Snapshot, causes, own_file, write
-from sagemaker_byoc.training.library.data.files import make_folder
-from sagemaker_byoc.training.library.ranks import Progress, Ranks
-from sagemaker_byoc.training.library.stop import StopFlag
+from sagemaker_byoc.training.library.checkpoint import storage
+from sagemaker_byoc.training.library.checkpoint.storage import CheckpointError, Marker, Snapshot
+from sagemaker_byoc.training.library.outputs import make_folder
+from sagemaker_byoc.training.library.ranks import Progress, Ranks, StopFlag
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingState:
+    """The objects of a training program whose state is saved."""
+
+    model: nn.Module
+    optimizers: tuple[Optimizer, ...] = ()
+    parts: Mapping[str, Stateful] = field(default_factory=dict)
+    """Further objects with state_dict and load_state_dict, by name, such as the scheduler."""
+    user: dict[str, Any] = field(default_factory=dict)
+
+    def shared(self) -> dict[str, Any]:
+        """Return references to all tensors, by names valid at any world size; a collective."""
+        if not self.optimizers:
+            return {"model": get_model_state_dict(self.model)}
+        model, optimizer = get_state_dict(self.model, self.optimizers)
+        return {"model": model, "optimizer": optimizer}
+
+    def load_shared(self, state: Mapping[str, Any]) -> None:
+        """Load what `shared` returned, after its tensors were filled; a collective."""
+        if not self.optimizers:
+            set_model_state_dict(self.model, state["model"])
+        else:
+            set_state_dict(
+                self.model,
+                self.optimizers,
+                model_state_dict=state["model"],
+                optim_state_dict=state["optimizer"],
+            )
+
+    def own(self) -> bytes:
+        """Return this rank's state, serialized at once, since the next step changes it."""
+        state = {
+            "random": random_state(),
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "user": self.user,
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        return buffer.getvalue()
+
+    def load_own(self, data: bytes, *, is_same_rank: bool) -> None:
+        """Load `data`; the random state only if the same rank wrote it."""
+        state = loaded(data)
+        for name, part in self.parts.items():
+            if name in state["parts"]:
+                part.load_state_dict(state["parts"][name])
+        self.user.clear()
+        self.user.update(state["user"])
+        if is_same_rank:
+            set_random_state(state["random"])
+
+
+def loaded(data: bytes) -> Any:
+    """Read what `own` wrote; raise CheckpointError if it holds more than data and tensors."""
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except Exception as error:
+        first_line = str(error).strip().splitlines()[:1]
+        raise CheckpointError(
+            "the state of scheduler, data, others or user holds more than tensors and plain "
+            f"values, which can't be read back without running code from the file: {first_line}"
+        ) from error
+
+
+def as_tuple(optimizer: Optimizer | Iterable[Optimizer] | None) -> tuple[Optimizer, ...]:
+    if optimizer is None:
+        return ()
+    return (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
+
+
+def random_state() -> dict[str, Any]:
+    """Return the random state of Python, numpy if imported, torch, and the GPU if in use."""
+    state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    if "numpy" in sys.modules:
+        name, keys, *rest = sys.modules["numpy"].random.get_state()
+        state["numpy"] = (name, [int(key) for key in keys], *rest)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    random.setstate(state["python"])
+    torch.set_rng_state(state["torch"])
+    if "numpy" in state and "numpy" in sys.modules:
+        sys.modules["numpy"].random.set_state(state["numpy"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
 
 logger = logging.getLogger(__name__)
 
-WAIT_WORTH_A_WORD = 1.0  # seconds
+LONG_WAIT_SECONDS = 1.0
+"""A wait for an earlier save that is worth a warning."""
 
 
 class Checkpointer:
-    """Every rank makes one, at the same place, after its process group.
+    """Saves and restores a training. Every rank makes one at the same place, after its group.
 
-    A save is due each `every_steps` steps, and `every_seconds` after the last by any rank's
+    A save is due every `every_steps` steps, and `every_seconds` after the last by any rank's
     clock. `others` are further objects with state_dict and load_state_dict, by name; `user` is
-    a dict of plain values. `folder` is /opt/ml/checkpoints unless given.
+    a dict of plain values. `folder` is /opt/ml/checkpoints by default.
     """
 
     def __init__(  # noqa: PLR0913 - each keyword is one thing that a script may have
@@ -61,9 +161,9 @@ class Checkpointer:
         if keep < 1 or (every_steps is not None and every_steps < 1):
             raise ValueError(f"keep={keep}, every_steps={every_steps}: at least 1")
         parts = {"scheduler": scheduler, "data": data, **(others or {})}
-        self._state = state.TrainingState(
+        self._state = TrainingState(
             model=model,
-            optimizers=state.as_tuple(optimizer),
+            optimizers=as_tuple(optimizer),
             parts={name: part for name, part in parts.items() if part is not None},
         )
         self._root = Path(folder) if folder else Tree.from_environ(os.environ).checkpoints
@@ -78,25 +178,25 @@ class Checkpointer:
         self._good: list[int] = []
         self._has_saved = False
         self.blocked_ms = 0.0
-        """In all so far: how long `step` and `save` kept the training waiting."""
+        """How long `step` and `save` have kept the training waiting so far."""
         self.stopped = False
-        """Whether the program was asked to end, and all ranks have agreed to."""
+        """Whether the program was asked to end, and all ranks have agreed."""
         self._ranks = Ranks()
         self._progress = Progress()
         _silence_dcp_outside_a_group()
         make_folder(self._root)
-        folders.delete_incomplete(self._root)
+        storage.delete_incomplete(self._root)
         self._ranks.wait()
 
     @property
     def user(self) -> dict[str, Any]:
-        """Plain values of the script's own, saved and restored with the rest."""
+        """The script's own plain values, saved and restored with the rest."""
         return self._state.user
 
     def steps(self, total: int) -> Iterator[int]:
-        """The numbers of the steps still to be done, up to `total`; resumes, saves and stops.
+        """Yield the numbers of the remaining steps, up to `total`; resume, save and stop.
 
-        The body is one step. When the loop is left, the last step is saved and complete.
+        The loop's body is one step. After the loop the last step is saved and complete.
         """
         done = self.resume()
         self._flag()
@@ -111,7 +211,7 @@ class Checkpointer:
             self.close()
 
     def step(self, number: int) -> bool:
-        """Call after each step; whether to leave the loop now, in which case all is saved."""
+        """Call after each step. Return whether to leave the loop; then everything is saved."""
         self._raise_failure()
         self._progress.report()
         if self._flag().agreed(number, wish=self._is_time):
@@ -126,13 +226,13 @@ class Checkpointer:
     def save(self, number: int) -> None:
         """Snapshot the state after step `number`, and write it in the background; a collective.
 
-        Waits while an earlier save is still being written. Nothing to do if `number` is saved.
+        Wait while an earlier save is still being written. Do nothing if `number` is saved.
         """
         if number == self._last_step:
             return
         start = time.perf_counter()
         self.wait()
-        if (waited := time.perf_counter() - start) > WAIT_WORTH_A_WORD:
+        if (waited := time.perf_counter() - start) > LONG_WAIT_SECONDS:
             logger.warning(
                 "training waited %.1f s for checkpoint %d to be written before checkpoint %d: "
                 "save less often, or to a faster disk",
@@ -145,17 +245,17 @@ class Checkpointer:
 
     @property
     def is_writing(self) -> bool:
-        """Whether a save is under way in the background."""
+        """Whether a save is running in the background."""
         return self._writing is not None and not self._writing.done()
 
     def wait(self) -> None:
-        """Until the save under way is complete; raises what went wrong with it."""
+        """Wait until the running save is complete; raise its error if it failed."""
         if self._writing:
             writing, self._writing = self._writing, None
             writing.result()
 
     def close(self) -> None:
-        """Complete the save under way, and give SIGTERM back; raises what went wrong with it."""
+        """Complete the running save, and restore SIGTERM; raise the save's error if it failed."""
         try:
             self.wait()
         finally:
@@ -175,11 +275,11 @@ class Checkpointer:
         self.close()
 
     def resume(self) -> int:
-        """Load the newest valid checkpoint that every rank has; its step, 0 if there is none."""
+        """Load the newest valid checkpoint that every rank has. Return its step, 0 without one."""
         self.wait()
         found = self._newest_undamaged()
         if found is None:
-            if folders.steps_in(self._root):
+            if storage.steps_in(self._root):
                 logger.warning("no checkpoint in %s is valid: starting at step 0", self._root)
             return 0
         start = time.monotonic()
@@ -191,10 +291,10 @@ class Checkpointer:
         return found.step
 
     def _newest_undamaged(self) -> Marker | None:
-        valid = folders.valid_markers(self._root)
+        valid = storage.valid_markers(self._root)
         while (step := self._newest_of_all(valid)) is not None:
-            folder = folders.complete_folder(self._root, step)
-            reasons = self._ranks.gather(folders.damage(folder, valid[step], share=_share()))
+            folder = storage.complete_folder(self._root, step)
+            reasons = self._ranks.gather(storage.damage(folder, valid[step], share=_share()))
             reason = next((text for text in reasons if text), None)
             if reason is None:
                 self._good = [other for other in valid if other <= step]
@@ -204,7 +304,7 @@ class Checkpointer:
         return None
 
     def _newest_of_all(self, valid: Mapping[int, Marker]) -> int | None:
-        """Hosts may have restored different sets, and only what all have can be loaded."""
+        """Return the newest step that all ranks have: hosts may have restored different sets."""
         own = {step: marker.id for step, marker in valid.items()}
         sets = self._ranks.gather(own)
         common = set.intersection(*(set(each.items()) for each in sets))
@@ -214,7 +314,7 @@ class Checkpointer:
         return newest
 
     def _load(self, marker: Marker) -> None:
-        folder = folders.complete_folder(self._root, marker.step)
+        folder = storage.complete_folder(self._root, marker.step)
         shared = self._state.shared()
         try:
             load(
@@ -224,9 +324,10 @@ class Checkpointer:
                 process_group=self._ranks.group,
             )
         except CheckpointException as error:
-            # No falling back: an older one would not fit the program any better.
-            msg = f"{folder} is intact but does not fit model and optimizer: {causes(error)}"
-            raise CheckpointError(msg) from error
+            # Not an older one: it would not fit the program any better.
+            raise CheckpointError(
+                f"{folder} is intact but does not fit model and optimizer: {storage.causes(error)}"
+            ) from error
         self._state.load_shared(shared)
         rank = self._ranks.rank
         is_same_world = marker.world_size == self._ranks.count
@@ -236,19 +337,19 @@ class Checkpointer:
                 "others and user are rank 0's on every rank",
                 marker.step, marker.world_size, self._ranks.count,
             )  # fmt: skip
-        data = (folder / own_file(rank if is_same_world else 0)).read_bytes()
+        data = (folder / storage.own_file(rank if is_same_world else 0)).read_bytes()
         self._state.load_own(data, is_same_rank=is_same_world or rank == 0)
 
     def _snapshot(self, number: int) -> Snapshot:
         own = self._state.own()
-        if not self._has_saved:  # better now than on the day it is needed
-            state.loaded(own)
+        if not self._has_saved:  # an error now is better than when it is needed
+            loaded(own)
             self._has_saved = True
         return Snapshot(number, self._stager.stage(self._state.shared()), own)  # type: ignore[arg-type]
 
     def _write(self, snapshot: Snapshot) -> None:
-        write(self._root, snapshot, self._ranks)
-        self._good = folders.retain(self._root, snapshot.step, self._good, self._keep)
+        storage.write(self._root, snapshot, self._ranks)
+        self._good = storage.retain(self._root, snapshot.step, self._good, self._keep)
 
     def _raise_failure(self) -> None:
         if self._writing and self._writing.done():
@@ -261,14 +362,14 @@ class Checkpointer:
         )
 
     def _flag(self) -> StopFlag:
-        # Not in __init__: a script that never calls step() must still die of a SIGTERM.
+        # Not in __init__: SIGTERM must still end a script that never calls step().
         if self._stop is None:
             self._stop = StopFlag()
         return self._stop
 
 
 def _stager(model: nn.Module) -> DefaultStager:
-    """Copies into host memory that is kept from save to save; page-locked where there is CUDA."""
+    """Return DCP's copier into host memory, which is reused, and page-locked for CUDA tensors."""
     is_cuda = any(parameter.is_cuda for parameter in model.parameters())
     return DefaultStager(
         StagingOptions(
@@ -281,7 +382,7 @@ def _stager(model: nn.Module) -> DefaultStager:
 
 
 def _share() -> tuple[int, int]:
-    """Which part of a host's files this rank reads again."""
+    """Return which part of its host's files this rank reads again, and the number of parts."""
     names = ("LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if not (torch.distributed.is_initialized() and all(name in os.environ for name in names)):
         return 0, 1
@@ -289,7 +390,7 @@ def _share() -> tuple[int, int]:
 
 
 def _silence_dcp_outside_a_group() -> None:
-    """It warns at each save that there is no process group, which is how one process works."""
+    """Hide DCP's warning at each save that there is no process group: one process needs none."""
     warnings.filterwarnings(
         "ignore", message="torch.distributed is disabled, unavailable or uninitialized"
     )

@@ -18,25 +18,28 @@ from sagemaker_byoc.contract.training.channels import (
     InputMode,
     RecordWrapper,
 )
-from sagemaker_byoc.training.library.data.files import (
+from sagemaker_byoc.training.library.data.records import AWS_JOINT, MXNET_JOINT, Framing, split
+from sagemaker_byoc.training.library.data.sources import (
     GZIP,
+    SILENCE_SECONDS,
     DataError,
+    Pipe,
+    Stop,
+    StoppedError,
     list_files,
     open_file,
     split_by_content,
     unzipped,
 )
-from sagemaker_byoc.training.library.data.pipe import SILENCE_SECONDS, Pipe, Stop, StoppedError
-from sagemaker_byoc.training.library.data.records import AWS_JOINT, MXNET_JOINT, Framing, split
 from sagemaker_byoc.training.library.process import ALL, Place, Process, Share, Unit, job
 
 Blocks = Generator[list[bytes], None, None]
-"""Records by the list, which costs less than one by one through several generators."""
+"""Lists of records, which are faster than one record at a time through several generators."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one share of a channel holds."""
+    """The size of one share of a channel."""
 
     files: int
     bytes: int
@@ -44,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelReader:
-    """One channel, or one share of it. Keep it: it knows which epoch of a FIFO comes next."""
+    """One channel, or one share of it. Keep it: it counts the epochs of a FIFO."""
 
     channel: Channel
     tree: Tree
@@ -54,17 +57,17 @@ class ChannelReader:
     """The local rank that reads the FIFO of a Pipe channel."""
     share: Share = ALL
     unit: Unit | None = None
-    """What the share is of; None is files where there are enough for all shares."""
+    """What is divided into shares; None means files if there are enough, else records."""
 
     @property
     def name(self) -> str:
         return self.channel.name
 
     def shard(self, place: Place | None = None, unit: Unit | None = None) -> ChannelReader:
-        """The part of `place`, this process's own if None, by how SageMaker dealt the channel out.
+        """Return the share of `place`, by default this process, as SageMaker distributed the data.
 
-        FullyReplicated: a share of all processes. ShardedByS3Key: a share of this host's processes,
-        since each host has other files. Pipe: a share of all hosts, since one process reads a FIFO.
+        FullyReplicated: one share per process of the job. ShardedByS3Key: one per process of this
+        host, since each host has other files. Pipe: one per host, since one process reads a FIFO.
         """
         place = place or self.place
         if self._is_pipe:
@@ -74,9 +77,9 @@ class ChannelReader:
         return dataclasses.replace(self, place=place, share=share, unit=unit)
 
     def files(self, pattern: str = "*") -> list[Path]:
-        """This share's files, in natural order; raise DataError where some share would get none."""
+        """Return this share's files in natural order; raise DataError if a share would get none."""
         found = self._all_files(pattern)
-        if self._deals_records(found):
+        if self._divides_records(found):
             raise DataError(
                 where=f"channel {self.name!r}",
                 what=f"has {len(found)} files for {self.share.count} shares, "
@@ -86,10 +89,10 @@ class ChannelReader:
         return self._own(found, self.share)
 
     def counts(self, pattern: str = "*") -> list[Part]:
-        """Files and bytes of every share; where single records are dealt out, each reads all."""
+        """Return files and bytes of each share: of all files if records are divided."""
         found = self._all_files(pattern)
         sizes = {path: path.stat().st_size for path in found}
-        if self._deals_records(found):
+        if self._divides_records(found):
             return [Part(len(sizes), sum(sizes.values()))] * self.share.count
         every = (Share(index, self.share.count) for index in range(self.share.count))
         shares = ([sizes[path] for path in self._own(found, share)] for share in every)
@@ -98,11 +101,11 @@ class ChannelReader:
     def records(
         self, framing: Framing | None = None, *, even: bool = False, stop: Stop | None = None
     ) -> Generator[bytes, None, None]:
-        """This share's records; in Pipe mode those of the next epoch with each call.
+        """Yield this share's records; in Pipe mode each call reads the next epoch.
 
-        `framing` None is RecordIO where SageMaker wraps the records in it, else lines. With `even`
+        `framing` None means RecordIO if SageMaker wraps the records in it, else lines. With `even`
         all shares are equally long: each process reads everything, and up to count - 1 records at
-        the end are left out. `stop` is asked between files and while a FIFO is silent; where it
+        the end are left out. `stop` is called between files and while a FIFO is silent; if it
         returns true the records end.
         """
         if even:
@@ -128,7 +131,7 @@ class ChannelReader:
 
     @property
     def _joint(self) -> bytes:
-        """SageMaker's own wrapper cuts a record in two; otherwise the files are the user's."""
+        """What joins the parts of a record: SageMaker's wrapper splits it otherwise than MXNet."""
         return AWS_JOINT if self._is_wrapped else MXNET_JOINT
 
     def _pipe_blocks(self, framing: Framing, stop: Stop | None, *, even: bool) -> Blocks:
@@ -142,7 +145,7 @@ class ChannelReader:
 
     def _file_blocks(self, framing: Framing, stop: Stop | None, *, even: bool) -> Blocks:
         found = self._all_files("*")
-        if even or self._deals_records(found):
+        if even or self._divides_records(found):
             yield from self.share.pick(self._read(found, framing, stop), even=even)
         else:
             yield from self._read(self._own(found, self.share), framing, stop)
@@ -165,7 +168,7 @@ class ChannelReader:
 
     @staticmethod
     def _own(files: list[Path], share: Share) -> list[Path]:
-        """Every n-th file; if some share had only empty ones so, those are dealt out apart."""
+        """Return every n-th file; if a share then had only empty files, divide these separately."""
         full, empty = split_by_content(files) if share.count > 1 else (files, [])
         kept = {*full}
         fed = {place % share.count for place, path in enumerate(files) if path in kept}
@@ -174,7 +177,7 @@ class ChannelReader:
         own = {*share.of(full), *share.of(empty)}
         return [path for path in files if path in own]
 
-    def _deals_records(self, files: list[Path]) -> bool:
+    def _divides_records(self, files: list[Path]) -> bool:
         if self.unit is None:
             return len(files) < self.share.count or (
                 self.share.count > 1 and len(split_by_content(files)[0]) < self.share.count
@@ -182,7 +185,7 @@ class ChannelReader:
         return self.unit is Unit.RECORDS
 
     def _pipe_framing(self, framing: Framing | None) -> Framing:
-        """A wrapped object is one record, however it is asked for."""
+        """Return the framing of the FIFO's bytes: a wrapped object is one record in any case."""
         if framing is None or (framing is Framing.WHOLE and self._is_wrapped):
             return self._default_framing
         if framing is Framing.WHOLE:
@@ -194,7 +197,7 @@ class ChannelReader:
         return framing
 
     def _check_owner(self) -> None:
-        """Raise in a second process: each reader of a FIFO takes bytes from the others."""
+        """Raise DataError in a second process: readers of a FIFO take bytes from each other."""
         place, name = self.place, self.name
         if place.local_world_size == 1 or self.owner == place.local_rank:
             return
@@ -219,7 +222,7 @@ class ChannelReader:
 
 
 def _flattened(blocks: Blocks) -> Generator[bytes, None, None]:
-    """One by one; closing it closes the file or FIFO behind it."""
+    """Yield the records one by one; closing this closes the file or FIFO."""
     with closing(blocks):
         for block in blocks:
             yield from block
@@ -233,10 +236,10 @@ def channel(
     patience: float = SILENCE_SECONDS,
     epoch: int = 0,
 ) -> ChannelReader:
-    """The whole channel `name` of the job; `.shard()` is this process's own part of it.
+    """Return the whole channel `name` of the job; `.shard()` is this process's part of it.
 
-    For Pipe mode: `owner` is the local rank that reads the FIFO, `patience` the seconds of silence
-    that are borne, `epoch` the first epoch.
+    For Pipe mode: `owner` is the local rank that reads the FIFO, `patience` the limit of a silence
+    in seconds, `epoch` the first epoch.
     """
     process = process or job()
     declared = process.channels.get(name)

@@ -1,6 +1,7 @@
-"""Records in a stream of bytes: lines, RecordIO, or all of it as one.
+"""Records in a stream of bytes: lines, RecordIO, or the whole stream as one record.
 
-RecordIO is a magic word, a word of flag and length, the payload, and padding to a multiple of four.
+A RecordIO record is a magic word, a word of flag and length, the payload, and padding to a multiple
+of four.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NoReturn
 
-from sagemaker_byoc.training.library.data.files import CHUNK, DataError, Source
+from sagemaker_byoc.training.library.data.sources import CHUNK, DataError, Source
 
 MAGIC = 0xCED7230A
 MXNET_JOINT = struct.pack("<I", MAGIC)
@@ -25,19 +26,19 @@ LONGEST = (1 << LENGTH_BITS) - 1
 """Bytes of one part."""
 
 LARGE = 32 << 10
-"""Bytes from which one read for a record alone is cheaper than a copy out of a chunk."""
+"""Bytes of a record from which a read for it alone is cheaper than a copy out of a chunk."""
 
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 
 
 class RecordError(DataError):
-    """Bytes that are not records; says at which byte."""
+    """Bytes that are not records, and the position of the first of them."""
 
 
 def record_blocks(source: Source, where: str, joint: bytes = AWS_JOINT) -> Iterator[list[bytes]]:
-    """The payloads in `source`, as many at a time as one read brought.
+    """Yield the payloads in `source`, as many at a time as one read returned.
 
-    Raises RecordError at the first byte that is not RecordIO, after all whole records before it.
+    Raise RecordError at the first byte that is not RecordIO, after all whole records before it.
     """
     cutter = _Cutter(source, where, joint)
     try:
@@ -59,7 +60,7 @@ def record_blocks(source: Source, where: str, joint: bytes = AWS_JOINT) -> Itera
 
 
 class _Cutter:
-    """Cuts records out of chunks; small ones many at a time, large ones read to their place."""
+    """Cuts records out of chunks: small ones many at a time, large ones with reads of their own."""
 
     def __init__(self, source: Source, where: str, joint: bytes) -> None:
         self.records: list[bytes] = []
@@ -75,7 +76,7 @@ class _Cutter:
 
     def cut(self, data: bytes, at: int = 0) -> bytes:
         """Take the whole records of `data` from `at` on, and return what is left."""
-        # Everything that this loop looks up is a local name: it runs once a record.
+        # The loop uses local names only, for speed: it runs once per record.
         add, unpack, head, longest = self.records.append, HEADER.unpack_from, HEADER.size, LONGEST
         start, size, parts = at, len(data), self._parts
         try:
@@ -97,7 +98,7 @@ class _Cutter:
         return data[at:]
 
     def cut_across(self, rest: bytes, chunk: bytes) -> bytes:
-        """As `cut`, of `rest` and `chunk` together, without copying all of the chunk."""
+        """Cut `rest` and `chunk` together, without copying all of the chunk."""
         if len(rest) >= HEADER.size:
             length, _ = self._parse(rest)
             missing = HEADER.size + length + -length % 4 - len(rest)
@@ -110,7 +111,7 @@ class _Cutter:
         return len(rest) >= HEADER.size and self._parse(rest)[0] >= LARGE
 
     def finish(self, rest: bytes) -> bytes:
-        """Take the record that `rest` begins, with what is missing; return what follows it."""
+        """Read the rest of the record that `rest` begins; return the bytes after it."""
         length, flag = self._parse(rest)
         end = HEADER.size + length
         payload = rest[HEADER.size : end]
@@ -142,7 +143,7 @@ class _Cutter:
             self._refuse(0, f"ends after {len(self._parts)} parts of a record that has more")
 
     def _read(self, size: int) -> bytes:
-        """`size` bytes, fewer only at the end."""
+        """Return `size` bytes, fewer only at the end."""
         data = self._source.read(size) if size else b""
         if len(data) == size:
             return data
@@ -153,7 +154,7 @@ class _Cutter:
         return b"".join(pieces)
 
     def _parse(self, rest: bytes) -> tuple[int, int]:
-        """Length and flag of the record that `rest` begins."""
+        """Return length and flag of the record that `rest` begins."""
         magic, word = HEADER.unpack_from(rest)
         if magic != MAGIC:
             self._refuse(0, _no_magic(magic))
@@ -185,11 +186,11 @@ def _no_magic(magic: int) -> str:
 
 
 def encode_record(payload: bytes) -> bytes:
-    """One record as MXNet writes it: cut where the payload holds an aligned magic word."""
+    """Encode a record as MXNet does: split where the payload holds an aligned magic word."""
     if len(payload) > LONGEST:
         raise RecordError(
             where=f"record of {len(payload)} bytes",
-            what=f"is longer than {LONGEST}, which is all that RecordIO can say",
+            what=f"is longer than {LONGEST} bytes, RecordIO's limit",
             hint="Split it",
         )
     parts = []
@@ -203,7 +204,7 @@ def encode_record(payload: bytes) -> bytes:
 
 
 def frame(part: bytes, flag: int = WHOLE) -> bytes:
-    """One part between its header and its padding."""
+    """Return a part with its header and its padding."""
     return HEADER.pack(MAGIC, flag << LENGTH_BITS | len(part)) + part + bytes(-len(part) % 4)
 
 
@@ -216,7 +217,7 @@ def _aligned_magic(payload: bytes, start: int) -> int:
 
 class Framing(StrEnum):
     LINES = "lines"
-    """Lines as a file gives them: each with its line feed, which the last may lack."""
+    """Each line with its line feed, which the last may lack."""
     RECORD_IO = "RecordIO"
     WHOLE = "whole"
     """The whole content is one record."""
@@ -225,9 +226,9 @@ class Framing(StrEnum):
 def split(
     source: Source, framing: Framing, where: str, joint: bytes = AWS_JOINT
 ) -> Iterator[list[bytes]]:
-    """The records of `source`, which `where` names in errors, as many at a time as one read brings.
+    """Yield the records of `source`, as many at a time as one read has; `where` is for errors.
 
-    In lists, since a list costs nothing to go through and a generator a good part of a short line.
+    Lists, since a generator's step costs a good part of the time for a short line.
     """
     try:
         match framing:
@@ -244,7 +245,7 @@ def split(
     except OSError as error:
         raise DataError(
             where=where,
-            what=f"can't be read on ({error.strerror or error})",
+            what=f"can't be read to its end ({error.strerror or error})",
             hint="Check the channel's source",
         ) from error
 
@@ -252,7 +253,7 @@ def split(
 def _lines(source: Source) -> Iterator[list[bytes]]:
     begun: list[bytes] = []
     for chunk in _chunks(source):
-        # Not chunk.split: it looks at every byte in turn, and takes three times as long.
+        # Not chunk.split, which takes three times as long.
         lines = io.BytesIO(chunk).readlines()
         if begun:
             begun.append(lines[0])

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sagemaker_byoc.training.library.watch.parameters import local
-from sagemaker_byoc.training.library.watch.report.journal import say_to_log
-from sagemaker_byoc.training.library.watch.rules.base import TRAIN, Loss
+from sagemaker_byoc.training.library.watch.probe import local
+from sagemaker_byoc.training.library.watch.rules.base import TRAIN, Loss, say_to_log
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,15 +13,16 @@ from torch.optim import Optimizer
 
 from sagemaker_byoc.training.library.watch.backward import WINDOW, found_overflow
 from sagemaker_byoc.training.library.watch.panel import Panel
-from sagemaker_byoc.training.library.watch.parameters import (
+from sagemaker_byoc.training.library.watch.probe import (
+    Layers,
     Parameter,
+    Updates,
     find_roots,
     is_watched,
+    look,
     named_parameters,
 )
-from sagemaker_byoc.training.library.watch.probe import Layers, Updates, look
-from sagemaker_byoc.training.library.watch.report.journal import say_to_log
-from sagemaker_byoc.training.library.watch.rules.base import Activation, Stats
+from sagemaker_byoc.training.library.watch.rules.base import Activation, Stats, say_to_log
 from sagemaker_byoc.training.library.watch.settings import WatchSettings
 
 Looked: TypeAlias = tuple[list[Stats], dict[str, float], list[Activation]]

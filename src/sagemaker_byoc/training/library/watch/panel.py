@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sagemaker_byoc.training.library.watch.probe import Wants
-from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import (
     Activation,
     Finding,
@@ -15,8 +14,8 @@ from sagemaker_byoc.training.library.watch.rules.base import (
     Reading,
     Rule,
     Stats,
+    say_to_log,
 )
-from sagemaker_byoc.training.library.watch.rules.registry import ACTIVATION_RULES, SYSTEM_RULES
 from sagemaker_byoc.training.library.watch.rules.system import (
     MaxInitializationTime,
     StalledTrainingRule,
@@ -29,6 +28,7 @@ from sagemaker_byoc.training.library.watch.rules.tensors import (
     TensorVariance,
     WeightUpdateRatio,
 )
+from sagemaker_byoc.training.library.watch.settings import ACTIVATION_RULES, SYSTEM_RULES
 
 ADVISORY = frozenset(
     {*(rule.__name__ for rule in SYSTEM_RULES), "ClassImbalance", "Confusion"},

@@ -1,6 +1,6 @@
-"""What the job asked of the watch: BYOC_WATCH, debughookconfig.json and profilerconfig.json.
+"""What the job asks of the watch: BYOC_WATCH, debughookconfig.json and profilerconfig.json.
 
-BYOC_WATCH is 1 for the default rules, `all`, names with commas between, or a JSON object:
+BYOC_WATCH is 1 for the default rules, `all`, names separated by commas, or a JSON object:
 `{"rules": {"DeadRelu": {"threshold_layer": 30}}, "save_interval": 100, "action": "stop"}`.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,13 +19,9 @@ from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.debugger import SAVE_INTERVAL, HookConfig, ProfilerConfig
 from sagemaker_byoc.contract.training.job import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.variables import WATCH
+from sagemaker_byoc.training.library.schema import HyperparameterError, parse
+from sagemaker_byoc.training.library.watch.rules import losses, system, tensors
 from sagemaker_byoc.training.library.watch.rules.base import Rule
-from sagemaker_byoc.training.library.watch.rules.registry import (
-    ACTIVATION_RULES,
-    all_rules,
-    default_rules,
-    make_rule,
-)
 
 WARN, STOP = "warn", "stop"
 ACTIONS = (WARN, STOP)
@@ -35,27 +31,86 @@ ACTIVATION_COLLECTIONS = ("relu", "tanh", "sigmoid", "activation")
 
 Rules: TypeAlias = "Mapping[str, Mapping[str, Json]] | Sequence[str] | str | None"
 
+TENSOR_RULES: tuple[type[Rule], ...] = (
+    tensors.VanishingGradient,
+    tensors.ExplodingTensor,
+    tensors.PoorWeightInitialization,
+    tensors.SaturatedActivation,
+    tensors.DeadRelu,
+    tensors.WeightUpdateRatio,
+    tensors.AllZero,
+    tensors.UnchangedTensor,
+    tensors.TensorVariance,
+    losses.LossNotDecreasing,
+    losses.Overfit,
+    losses.Overtraining,
+    losses.ClassImbalance,
+    losses.Confusion,
+    system.StalledTrainingRule,
+)
+SYSTEM_RULES: tuple[type[Rule], ...] = (
+    system.LowGPUUtilization,
+    system.CPUBottleneck,
+    system.IOBottleneck,
+    system.GPUMemoryIncrease,
+    system.BatchSize,
+    system.LoadBalancing,
+    system.StepOutlier,
+    system.MaxInitializationTime,
+)
+BY_NAME = {rule.__name__: rule for rule in (*TENSOR_RULES, *SYSTEM_RULES)}
+ACTIVATION_RULES = ("PoorWeightInitialization", "SaturatedActivation", "DeadRelu")
+"""Used only if they are named, since looking into the forward pass takes time."""
+
+
+def default_rules() -> list[Rule]:
+    return [rule() for name, rule in BY_NAME.items() if name not in ACTIVATION_RULES]
+
+
+def make_rule(name: str, parameters: Mapping[str, Json] | None = None) -> Rule:
+    """Make a rule by AWS's name, with AWS's parameters as text or as values."""
+    kind = BY_NAME.get(name)
+    if kind is None:
+        raise ContractError(
+            where=f"watch: rule {name!r}",
+            what="does not exist",
+            hint=f"Name one of {', '.join(BY_NAME)}",
+        )
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in (parameters or {}).items()
+        if value is not None
+    }
+    try:
+        return parse(kind, texts)
+    except HyperparameterError as error:
+        raise ContractError(
+            where=f"watch: rule {name}",
+            what="; ".join(str(problem) for problem in error.problems),
+            hint="Correct its parameters",
+        ) from error
+
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
     rules: Sequence[Rule] = field(default_factory=default_rules)
     save_interval: int = SAVE_INTERVAL
-    """Steps between two that are looked at; the first step always is."""
+    """Steps from one that is checked to the next; the first step always is."""
     start_step: int = 0
     end_step: int | None = None
     include_regex: str | None = None
-    """Parameters that are looked at; all without it."""
+    """Selects the parameters that are checked; None selects all."""
     action: str = WARN
     webhook: str | None = None
     folder: Path = Path("watch")
     failure: Tree | None = None
-    """Where `stop` leaves its reason."""
+    """Where `stop` writes its reason."""
     name: str = ""
     """The job's name."""
     node: str = "algo-1"
     profiler: ProfilerConfig = field(default_factory=ProfilerConfig)
     system_folder: Path | None = None
-    """For AWS's system lines; none are written without it."""
+    """For AWS's system lines; None writes none."""
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
@@ -67,7 +122,7 @@ class WatchSettings:
 
 
 def read_settings(text: str, tree: Tree, environ: Mapping[str, str]) -> WatchSettings:
-    """Raises ContractError for whatever does not fit."""
+    """Read the settings of a job; raise ContractError if any is wrong."""
     hook = HookConfig.read(tree, environ) or HookConfig()
     profiler = ProfilerConfig.read(tree, environ)
     given = _given(text)
@@ -76,7 +131,7 @@ def read_settings(text: str, tree: Tree, environ: Mapping[str, str]) -> WatchSet
         known = {rule.name for rule in rules}
         rules += [make_rule(name) for name in ACTIVATION_RULES if name not in known]
     interval = given.get("save_interval")
-    settings = WatchSettings(
+    return WatchSettings(
         rules=rules,
         save_interval=_steps(interval) if interval is not None else _interval(hook),
         start_step=hook.number("start_step", 0),
@@ -88,21 +143,18 @@ def read_settings(text: str, tree: Tree, environ: Mapping[str, str]) -> WatchSet
         node=Cluster.read(tree).current_host,
         profiler=profiler,
         system_folder=_system_folder(profiler, tree),
-    )
-    return replace(
-        settings,
         action=_text(given, "action") or WARN,
         webhook=_text(given, "webhook"),
     )
 
 
 def make_rules(given: Rules) -> list[Rule]:
-    """The default ones for None, all for "all"; names, or names with parameters."""
+    """Make the default rules for None, all for "all", or those named, with their parameters."""
     if given is None:
         return default_rules()
     if isinstance(given, str):
         if given.strip().lower() == "all":
-            return all_rules()
+            return [rule() for rule in BY_NAME.values()]
         given = given.replace(",", " ").split()
     if isinstance(given, Mapping):
         return [make_rule(name, parameters) for name, parameters in given.items()]
@@ -110,7 +162,7 @@ def make_rules(given: Rules) -> list[Rule]:
 
 
 def _system_folder(profiler: ProfilerConfig, tree: Tree) -> Path:
-    """Where AWS's profiler writes, if it was asked for; nobody looks there otherwise."""
+    """Return the folder of AWS's profiler if the job configures it, else the watch's."""
     if profiler.is_asked:
         return profiler.local_path or tree.output / "profiler"
     return tree.output_data / "watch"
@@ -127,13 +179,13 @@ def _given(text: str) -> dict[str, Json]:
     except ValueError as error:
         raise ContractError(
             where=WATCH,
-            what=f"is neither 1, names of rules nor a JSON object ({error})",
+            what=f"is not 1, names of rules or a JSON object ({error})",
             hint='Write something like {"rules": ["ExplodingTensor"], "action": "stop"}',
         ) from error
     if not isinstance(found, dict) or set(found) - set(KEYS):
         raise ContractError(
             where=WATCH,
-            what="has a key that is not known",
+            what="has an unknown key",
             hint=f"Use {', '.join(KEYS)}",
         )
     return found
@@ -158,7 +210,7 @@ def _steps(value: Json) -> int:
 
 
 def _interval(hook: HookConfig) -> int:
-    """`save_steps` names single steps: the interval between the first two of them is kept."""
+    """Return the job's interval; of a list of steps, that between the first two."""
     listed = hook.parameters.get("save_steps", "")
     steps = sorted({int(word) for word in listed.replace(",", " ").split() if word.isdecimal()})
     default = steps[1] - steps[0] if len(steps) > 1 else SAVE_INTERVAL

@@ -14,9 +14,8 @@ from ctypes import byref, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
 from typing import TypeVar
 
-from sagemaker_byoc.training.library.appending import append
-from sagemaker_byoc.training.library.watch.report.journal import say_to_log
-from sagemaker_byoc.training.library.watch.rules.base import Reading
+from sagemaker_byoc.training.library.outputs import append
+from sagemaker_byoc.training.library.watch.rules.base import Reading, say_to_log
 
 T = TypeVar("T")
 

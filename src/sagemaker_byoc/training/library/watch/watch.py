@@ -26,9 +26,15 @@ from sagemaker_byoc.training.library.watch.backward import WINDOW, Losses, uncom
 from sagemaker_byoc.training.library.watch.classes import read_classes
 from sagemaker_byoc.training.library.watch.followed import Followed
 from sagemaker_byoc.training.library.watch.panel import VALIDATION, Panel
-from sagemaker_byoc.training.library.watch.report.journal import History, Journal, say_to_log
-from sagemaker_byoc.training.library.watch.report.page import write_page
-from sagemaker_byoc.training.library.watch.rules.base import EVAL, WEIGHTS, Finding, Loss, Reading
+from sagemaker_byoc.training.library.watch.report import History, Journal, write_page
+from sagemaker_byoc.training.library.watch.rules.base import (
+    EVAL,
+    WEIGHTS,
+    Finding,
+    Loss,
+    Reading,
+    say_to_log,
+)
 from sagemaker_byoc.training.library.watch.rules.tensors import loss_stats
 from sagemaker_byoc.training.library.watch.settings import STOP, WatchSettings
 from sagemaker_byoc.training.library.watch.system import Sampler, SystemLines

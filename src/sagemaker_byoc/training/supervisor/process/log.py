@@ -193,8 +193,7 @@ class Lines:
         *updates, last = line.removesuffix(b"\r").split(b"\r")
         passed = b"".join([self._update(update) for update in updates])
         self._held = b""
-        pieces, last = _cut(last)
-        return passed + pieces + last + b"\n"
+        return passed + b"".join(_cut(last)) + b"\n"
 
     def _updates(self, text: bytes) -> tuple[bytes, bytes]:
         """Return finished updates, and the rest; a carriage return at the end may begin CR LF."""
@@ -211,8 +210,7 @@ class Lines:
             return b""
         self._shown = now
         self._held = b""
-        pieces, last = _cut(update)
-        return pieces + last + b"\n"
+        return b"".join(_cut(update)) + b"\n"
 
 
 def _cut(line: bytes) -> tuple[bytes, bytes]:

@@ -11,14 +11,17 @@ import selectors
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sagemaker_byoc.contract.files import Json
 
 LIMIT = 16 * 2**10
 """Most bytes of a line. The longest has a failure text of 1 KiB with every byte escaped."""
+BACKLOG_LIMIT = 64 * LIMIT
+"""Most unsent bytes; a peer that receives nothing is lost long before."""
 
-Message: TypeAlias = dict[str, Json]
+Message: TypeAlias = dict[str, Any]
+"""Checked by `decode`: each field has one of the types of SHAPES, and a list holds integers."""
 
 NONE = type(None)
 NUMBER = (int, float)
@@ -64,38 +67,12 @@ def decode(line: bytes) -> Message:
     if shape is None or message.keys() != {"kind", *shape}:
         raise NotAMessageError(f"kind {kind!r:.40}")
     for name, types in shape.items():
-        if type(message[name]) not in types:
+        value = message[name]
+        members = value if isinstance(value, list) else ()
+        if type(value) not in types or any(type(member) is not int for member in members):
             raise NotAMessageError(f"{kind}: {name}")
     known: Message = message
     return known
-
-
-def text(message: Message, name: str) -> str:
-    return str(message[name])
-
-
-def number(message: Message, name: str) -> float:
-    value = message[name]
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def count(message: Message, name: str) -> int:
-    return int(number(message, name))
-
-
-def optional_count(message: Message, name: str) -> int | None:
-    return None if message[name] is None else count(message, name)
-
-
-def counts(message: Message, name: str) -> list[int]:
-    values = message[name]
-    if not isinstance(values, list) or not all(type(value) is int for value in values):
-        raise NotAMessageError(name)
-    return [value for value in values if isinstance(value, int)]
-
-
-BACKLOG_LIMIT = 64 * LIMIT
-"""Most unsent bytes; a peer that receives nothing is lost long before."""
 
 
 class Wire:

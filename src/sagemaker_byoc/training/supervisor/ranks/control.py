@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from signal import Signals
 from time import monotonic
 
@@ -25,7 +26,6 @@ from sagemaker_byoc.training.supervisor.failure.first_cause import (
     Terms,
     hang_report,
 )
-from sagemaker_byoc.training.supervisor.ranks import connection
 from sagemaker_byoc.training.supervisor.ranks.connection import Message, Wire
 
 BEAT_SECONDS = 1.0
@@ -39,17 +39,17 @@ CONNECT_SECONDS = 1.0
 RETRY_SECONDS = 0.2
 
 
+@dataclass(slots=True)
 class Peer:
     """Another host that has joined the job."""
 
-    def __init__(self, wire: Wire, processes: int) -> None:
-        self.wire = wire
-        self.processes = processes
-        self.heard = monotonic()
-        self.is_over = False
-        self.is_gone = False
-        self.quiet = 0.0
-        self.stalled: float | None = None
+    wire: Wire
+    processes: int
+    heard: float = field(default_factory=monotonic)
+    is_over: bool = False
+    is_gone: bool = False
+    quiet: float = 0.0
+    stalled: float | None = None
 
 
 class Hub(Link):
@@ -191,17 +191,16 @@ class Hub(Link):
         peer.heard = now = monotonic()
         match message["kind"]:
             case "beat":
-                peer.quiet = connection.number(message, "quiet")
-                stalled = message["stalled"]
-                peer.stalled = None if stalled is None else connection.number(message, "stalled")
-                peer.is_over = message["over"] is True
+                peer.quiet = message["quiet"]
+                peer.stalled = message["stalled"]
+                peer.is_over = message["over"]
                 if peer.is_over:
                     self.due = 0.0
             case "failed":
                 self.report(_report_of(name, message, now))
             case "stopped":
                 peer.is_gone = True
-                self._on_stopped(name, connection.count(message, "signal"))
+                self._on_stopped(name, message["signal"])
 
     def _admit(self, wire: Wire, message: Message) -> None:
         host = message.get("host")
@@ -209,7 +208,7 @@ class Hub(Link):
         if (
             not is_known
             or host not in self.missing
-            or not 0 < connection.count(message, "processes") <= MOST_PROCESSES
+            or not 0 < message["processes"] <= MOST_PROCESSES
         ):
             self._terms.say(f"refused a connection to the control port: {str(message)[:100]}")
             self._on_lost(wire, "refused")
@@ -217,7 +216,7 @@ class Hub(Link):
             return
         self._unidentified.remove(wire)
         self._names[wire] = str(host)
-        self._peers[str(host)] = Peer(wire, connection.count(message, "processes"))
+        self._peers[str(host)] = Peer(wire, message["processes"])
         if not self.missing:
             others = (self._peers[host].processes for host in self._hosts[1:])
             self.counts = [self._processes, *others]
@@ -249,11 +248,11 @@ class Hub(Link):
 def _report_of(host: str, message: Message, now: float) -> Report:
     return Report(
         host=host,
-        rank=connection.optional_count(message, "rank"),
-        code=connection.count(message, "code") or LOST_CODE,
-        text=connection.text(message, "text"),
-        is_secondary=message["secondary"] is True,
-        time=now - max(0.0, connection.number(message, "age")),
+        rank=message["rank"],
+        code=message["code"] or LOST_CODE,
+        text=message["text"],
+        is_secondary=message["secondary"],
+        time=now - max(0.0, message["age"]),
     )
 
 
@@ -354,17 +353,17 @@ class Spoke(Link):
         self._heard = monotonic()
         match message["kind"]:
             case "start":
-                self.counts = connection.counts(message, "processes")
+                self.counts = message["processes"]
             case "end":
                 self._obey(Order.END)
             case "abort":
                 self._obey(Order.ABORT)
             case "verdict":
                 self.verdict = Report(
-                    host=connection.text(message, "host"),
-                    rank=connection.optional_count(message, "rank"),
-                    code=connection.count(message, "code") or HANG_CODE,
-                    text=connection.text(message, "text"),
+                    host=message["host"],
+                    rank=message["rank"],
+                    code=message["code"] or HANG_CODE,
+                    text=message["text"],
                     is_secondary=False,
                     time=self._heard,
                 )
@@ -373,9 +372,7 @@ class Spoke(Link):
             case "bye":
                 self.is_settled = True
             case "stopped":
-                self._on_stopped(
-                    connection.text(message, "host"), connection.count(message, "signal")
-                )
+                self._on_stopped(message["host"], message["signal"])
 
     def _obey(self, order: Order | None) -> None:
         self._order = order or self._order

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +53,7 @@ FRAMES = 4
 
 
 def run_group(run: JobRun) -> Verdict:
+    """Run the program as the ranks that the job asks for."""
     launch = make_launch(run.job, run.plan.settings, run.plan.hardware)
     with _scratch_folder() as scratch:
         return Group(run, launch, scratch).run()
@@ -131,34 +132,23 @@ class Group:
         if launch is None:
             self._run.writer.say("not in the distribution: one plain process")
             return [program]
-        network = self._network(launch)
+        hardware = self._run.plan.hardware
+        network = look_at_network(
+            self._run.job.cluster.network_interface,
+            hosts=len(launch.hosts),
+            gpus=hardware.gpus,
+            environ=self._run.plan.settings.environ,
+        )
         self._say(launch, counts, network)
-        environment = {
-            **self._defaults(launch, network),
-            **program.environment,
-            "SM_MASTER_ADDR": launch.master,
-            "SM_MASTER_PORT": str(launch.port),
-        }
-        program = replace(program, environment=environment)
+        # The user's own variables override these.
+        defaults = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **network.variables}
+        if launch.processes > 1 and launch.torchrun is None:
+            defaults["OMP_NUM_THREADS"] = str(cpu_threads(hardware.cpus, launch.processes))
+        master = {"SM_MASTER_ADDR": launch.master, "SM_MASTER_PORT": str(launch.port)}
+        program = replace(program, environment={**defaults, **program.environment, **master})
         if launch.torchrun is not None:
             return [torchrun_program(launch, program, scratch=self._scratch)]
         return rank_programs(launch, counts, program, scratch=self._scratch)
-
-    def _network(self, launch: Launch) -> Network:
-        return look_at_network(
-            self._run.job.cluster.network_interface,
-            hosts=len(launch.hosts),
-            gpus=self._run.plan.hardware.gpus,
-            environ=self._run.plan.settings.environ,
-        )
-
-    def _defaults(self, launch: Launch, network: Network) -> Mapping[str, str]:
-        """Return variables that those of the user override."""
-        threads = cpu_threads(self._run.plan.hardware.cpus, launch.processes)
-        defaults = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **network.variables}
-        if launch.processes > 1 and launch.torchrun is None:
-            defaults["OMP_NUM_THREADS"] = str(threads)
-        return defaults
 
     def _say(self, launch: Launch, counts: Sequence[int], network: Network) -> None:
         say = self._run.writer.say
@@ -182,7 +172,9 @@ class Group:
         for number, program in enumerate(programs):
             file = self._scratch / f"progress-{number}"
             self._files.append(file)
-            environment = {**program.environment, **_progress_variables(file)}
+            # For the rank's reports of its steps, and for its stacks at an abort.
+            variables = {PROGRESS_FILE: str(file), "PYTHONFAULTHANDLER": "1"}
+            environment = {**program.environment, **variables}
             watched.append(replace(program, environment=environment))
         return watched
 
@@ -239,11 +231,6 @@ class ProgressFiles:
             self._seen[file] = (changed, now)
             return 0.0
         return now - last[1]
-
-
-def _progress_variables(file: Path) -> dict[str, str]:
-    """Return variables with which a rank reports its steps, and prints its stacks at an abort."""
-    return {PROGRESS_FILE: str(file), "PYTHONFAULTHANDLER": "1"}
 
 
 def _innermost_frames(err: str) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 
 import pytest
 from tests.unit.region.services.s3.conftest import Answer, Body, collect
@@ -72,7 +73,9 @@ class Client:
 
 
 @pytest.fixture
-def client(tmp_path):
+def client(tmp_path, monkeypatch):
+    """Without the waits for the disk, of which no test here could see an effect."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
     client = Client(tmp_path)
     client.api("CreateRepository", repositoryName="team/model")
     yield client

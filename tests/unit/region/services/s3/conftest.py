@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -79,7 +80,9 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, monkeypatch):
+    """Without the waits for the disk, of which no test here could see an effect."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
     server = Server(ObjectStore(tmp_path / "s3"))
     server.store.create_bucket("bucket")
     yield server

@@ -13,11 +13,9 @@ import torch
 from sagemaker_byoc.training.library.checkpoint import (
     Checkpointer,
     CheckpointError,
-    checkpointer,
-    folders,
     storage,
 )
-from sagemaker_byoc.training.library.stop import StopFlag
+from sagemaker_byoc.training.library.ranks import StopFlag
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -75,7 +73,7 @@ def folder(tmp_path):
 def test_a_first_start_begins_at_step_1(folder):
     """Nothing to resume from is no error, and all steps are done."""
     assert len(Program(folder).run(3)) == 3
-    assert folders.steps_in(folder) == [3]
+    assert storage.steps_in(folder) == [3]
 
 
 def test_a_resumed_run_is_bit_equal_to_one_in_one_piece(folder, tmp_path):
@@ -121,29 +119,29 @@ def test_the_folder_is_sagemakers_unless_given(tmp_path, monkeypatch):
     """SAGEMAKER_BASE_DIR moves it with the rest of the tree."""
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
     Program(None).run(1)
-    assert folders.steps_in(tmp_path / "checkpoints") == [1]
+    assert storage.steps_in(tmp_path / "checkpoints") == [1]
 
 
 def test_old_checkpoints_are_deleted_new_ones_kept(folder):
     """`keep` of them are left, each valid."""
     Program(folder, every_steps=1, keep=3).run(6)
-    assert list(folders.valid_markers(folder)) == [6, 5, 4]
+    assert list(storage.valid_markers(folder)) == [6, 5, 4]
 
 
 def test_at_no_time_is_there_no_valid_checkpoint(folder, monkeypatch):
     """Whenever something is deleted, a newer complete one is there, also with keep=1."""
     seen = []
-    delete = folders.delete
+    delete = storage.delete
 
     def watch(path):
         delete(path)
         if path.name.startswith("step-") and "incomplete" not in path.name:
-            seen.append(len(folders.valid_markers(folder)))
+            seen.append(len(storage.valid_markers(folder)))
 
-    monkeypatch.setattr(folders, "delete", watch)
+    monkeypatch.setattr(storage, "delete", watch)
     Program(folder, every_steps=1, keep=1).run(5)
     assert [count for count in seen[1:] if count < 1] == []
-    assert list(folders.valid_markers(folder)) == [5]
+    assert list(storage.valid_markers(folder)) == [5]
 
 
 def cut(folder):
@@ -167,7 +165,7 @@ def test_a_damaged_newest_checkpoint_falls_back(folder, spoil, tmp_path):
     spoil(folder / "step-4")
     program = Program(folder, every_steps=2)
     assert program.run(6) == Program(tmp_path / "whole").run(6)[2:]
-    assert list(folders.valid_markers(folder)) == [6, 4]
+    assert list(storage.valid_markers(folder)) == [6, 4]
 
 
 def test_only_damaged_checkpoints_mean_a_start_from_0_with_a_warning(folder, caplog):
@@ -203,7 +201,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_says_so(folder, monkeypatch
     with pytest.raises(CheckpointError, match=r"No space left.*step 1 is the newest"):
         program.checkpointer.wait()
     assert [path.name for path in folder.iterdir()] == ["step-1"]
-    assert list(folders.valid_markers(folder)) == [1]
+    assert list(storage.valid_markers(folder)) == [1]
     program.checkpointer.close()
 
 
@@ -233,7 +231,7 @@ def test_a_disk_that_is_really_full_is_named(small_disk):
 def test_an_error_in_the_background_comes_out_at_the_next_call(folder, monkeypatch, call):
     """Whichever that is."""
     program = Program(folder)
-    monkeypatch.setattr(checkpointer, "write", fail)
+    monkeypatch.setattr(storage, "write", fail)
     program.checkpointer.save(1)
     program.checkpointer._writing.exception()
     with pytest.raises(OSError, match="No space"):
@@ -245,14 +243,14 @@ def test_a_save_that_is_due_waits_for_the_one_under_way(folder, monkeypatch):
     """Both are complete in the end, one after the other, and the wait is accounted for."""
     order = []
     go_on = threading.Event()
-    write = checkpointer.write
+    write = storage.write
 
     def slow(root, snapshot, ranks):
         go_on.wait(10)
         write(root, snapshot, ranks)
         order.append(snapshot.step)
 
-    monkeypatch.setattr(checkpointer, "write", slow)
+    monkeypatch.setattr(storage, "write", slow)
     program = Program(folder)
     program.checkpointer.save(1)
     assert program.checkpointer.blocked_ms > 0
@@ -299,15 +297,15 @@ def test_sigterm_saves_this_step_and_ends_the_loop(folder):
     program.checkpointer._stop.close()
     assert done == [1, 2, 3]
     assert program.checkpointer.stopped
-    assert list(folders.valid_markers(folder)) == [3]
+    assert list(storage.valid_markers(folder)) == [3]
 
 
 def test_a_step_that_was_just_saved_is_not_saved_again(folder, monkeypatch):
     """At a stop every second counts."""
     saved = []
-    write = checkpointer.write
+    write = storage.write
     monkeypatch.setattr(
-        checkpointer, "write", lambda *given: (saved.append(given[1].step), write(*given))
+        storage, "write", lambda *given: (saved.append(given[1].step), write(*given))
     )
     program = Program(folder, stop=StopFlag(every=1))
     program.checkpointer.save(1)
@@ -323,7 +321,7 @@ def test_time_makes_a_save_due(folder):
     program = Program(folder, every_seconds=0.0, stop=StopFlag(every=1, catch_sigterm=False))
     assert not program.checkpointer.step(1)
     program.checkpointer.wait()
-    assert list(folders.valid_markers(folder)) == [1]
+    assert list(storage.valid_markers(folder)) == [1]
     program.checkpointer.close()
 
 
@@ -337,7 +335,7 @@ def test_leaving_the_loop_early_completes_the_save_under_way(folder):
             break
     del step
     program.checkpointer.close()
-    assert list(folders.valid_markers(folder)) == [2]
+    assert list(storage.valid_markers(folder)) == [2]
     assert signal.getsignal(signal.SIGTERM) == before
 
 

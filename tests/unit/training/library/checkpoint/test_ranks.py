@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.training.library.checkpoint import folders
+from sagemaker_byoc.training.library.checkpoint import storage
 
 ZOO = Path(__file__).parents[4] / "zoo" / "trainers"
 DEADLINE = 120  # seconds; a run takes about 5
@@ -76,7 +76,7 @@ def test_ranks_that_are_told_at_different_steps_stop_at_the_same(tmp_path, kind)
     ranks = run([tmp_path] * 2, kind, 1000, "6,11")
     assert {rank["step"] for rank in ranks} == {"9"}  # the ranks meet at 1, 5, 9, 13
     assert {rank["stopped"] for rank in ranks} == {"True"}
-    assert next(iter(folders.valid_markers(tmp_path))) == 9
+    assert next(iter(storage.valid_markers(tmp_path))) == 9
 
 
 @pytest.mark.slow

@@ -18,7 +18,6 @@ from sagemaker_byoc.contract.training.channels import (
     write_channels,
 )
 from sagemaker_byoc.training.library.data.channel import Part, channel
-from sagemaker_byoc.training.library.data.files import DataError
 from sagemaker_byoc.training.library.data.records import (
     FIRST,
     LAST,
@@ -27,6 +26,7 @@ from sagemaker_byoc.training.library.data.records import (
     encode_record,
     frame,
 )
+from sagemaker_byoc.training.library.data.sources import DataError
 from sagemaker_byoc.training.library.process import Place, Unit, job
 
 pytestmark = pytest.mark.slow  # real processes

@@ -18,9 +18,9 @@ import torch
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.training.runs import RunRecord
-from sagemaker_byoc.training.library.track.run_facts import plain_parameters
-from sagemaker_byoc.training.library.track.sinks import EventFile
-from sagemaker_byoc.training.library.track.track import Track
+from sagemaker_byoc.training.library.metric_files import EventFile
+from sagemaker_byoc.training.library.run_facts import plain_parameters
+from sagemaker_byoc.training.library.track import Track
 
 ENDINGS = {
     "plain": ("with Track(): pass", "Completed"),

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from sagemaker_byoc.contract.training.runs import RunRecord
-from sagemaker_byoc.training.library.track import mlflow as sink
-from sagemaker_byoc.training.library.track.run_facts import code_commit
-from sagemaker_byoc.training.library.track.track import Track
+from sagemaker_byoc.training.library import mlflow as sink
+from sagemaker_byoc.training.library.run_facts import code_commit
+from sagemaker_byoc.training.library.track import Track
 
 
 class Server(http.server.ThreadingHTTPServer):

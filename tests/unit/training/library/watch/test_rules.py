@@ -19,12 +19,11 @@ from sagemaker_byoc.training.library.watch.rules.base import (
     Reading,
     Stats,
 )
-from sagemaker_byoc.training.library.watch.rules.registry import (
+from sagemaker_byoc.training.library.watch.settings import (
     BY_NAME,
     SYSTEM_RULES,
     TENSOR_RULES,
     make_rule,
-    parameters_of,
 )
 
 FALLING = [(0, 0.3), (4, 0.33), (8, 0.31), (12, 0.30), (16, 0.28)]
@@ -332,7 +331,7 @@ def test_times():
 def test_parameters_from_text():
     """As AWS passes them; a wrong name or value says what would be right."""
     rule = make_rule("DeadRelu", {"threshold_layer": "30", "threshold_inactivity": "2.5"})
-    assert parameters_of(rule)["threshold_layer"] == 30
+    assert rule.threshold_layer == 30
     with pytest.raises(ContractError, match="perhaps threshold_layer"):
         make_rule("DeadRelu", {"treshold_layer": "30"})
     with pytest.raises(ContractError, match="expected a float"):

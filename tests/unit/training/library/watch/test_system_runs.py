@@ -12,7 +12,7 @@ from torch import nn
 
 from sagemaker_byoc.training.library.watch.attach import watch
 from sagemaker_byoc.training.library.watch.rules.base import Reading
-from sagemaker_byoc.training.library.watch.rules.registry import SYSTEM_RULES
+from sagemaker_byoc.training.library.watch.settings import SYSTEM_RULES
 from sagemaker_byoc.training.library.watch.system import Meter
 
 pytestmark = pytest.mark.slow

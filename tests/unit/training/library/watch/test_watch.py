@@ -15,7 +15,7 @@ from torch import nn
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.pages import templates
-from sagemaker_byoc.training.library.watch.report import journal
+from sagemaker_byoc.training.library.watch import report
 from sagemaker_byoc.training.library.watch.rules.base import Reading
 from sagemaker_byoc.training.library.watch.system import Meter, SystemLines
 from sagemaker_byoc.training.library.watch.watch import WatchStop
@@ -221,7 +221,7 @@ def test_no_stall_before_the_first_step(watched):
 
 def test_webhook_that_hangs(watched, monkeypatch, capsys):
     """It is waited for only so long, at the end; the program's steps never wait."""
-    monkeypatch.setattr(journal, "WEBHOOK_SECONDS", 0.2)
+    monkeypatch.setattr(report, "WEBHOOK_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         found = watched(rules=["ExplodingTensor"], webhook=address)

@@ -134,7 +134,7 @@ def test_wrong_settings_cost_the_watch_only(container):  # noqa: F811
     container.text(script(0.1, steps=2), sagemaker_byoc_watch="NoSuchRule")
     result = container.run()
     assert result.code == 0
-    assert "watch: rule 'NoSuchRule': is not known. Name one of" in result.err
+    assert "watch: rule 'NoSuchRule': does not exist. Name one of" in result.err
 
 
 @pytest.mark.slow

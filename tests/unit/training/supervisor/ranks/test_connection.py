@@ -15,7 +15,6 @@ from sagemaker_byoc.training.supervisor.ranks.connection import (
     SHAPES,
     NotAMessageError,
     Wire,
-    counts,
     decode,
     encode,
 )
@@ -61,7 +60,7 @@ def test_other_shapes_are_refused(kind, fields):
 def test_counts_are_whole_numbers(values):
     """Numbers of processes are nothing else."""
     with pytest.raises(NotAMessageError):
-        counts({"kind": "start", "processes": values}, "processes")
+        decode(encode("start", processes=values))
 
 
 @pytest.fixture

@@ -24,12 +24,7 @@ from typing import TypeAlias
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.services.s3.store.keys import (
-    FOLDER_ASIDE,
-    OBJECT_ASIDE,
-    encode,
-    join,
-)
+from sagemaker_byoc.region.services.s3.store.keys import FOLDER_ASIDE, OBJECT_ASIDE, encode, join
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition, ObjectInfo
 
 _ATTEMPTS = 20

@@ -366,8 +366,7 @@ def _check_sums(promised: Mapping[str, str], actual: Mapping[str, str]) -> None:
     for name, value in promised.items():
         if actual[name] != value:
             raise S3Error(
-                "BadDigest",
-                f"The {name} you specified did not match the calculated checksum.",
+                "BadDigest", f"The {name} you specified did not match the calculated checksum."
             )
 
 

@@ -166,13 +166,7 @@ class ObjectStore:
         return file, StoredObject(info_of(key, status, attributes), Path(path))
 
     def put_file(
-        self,
-        bucket: str,
-        key: str,
-        source: Path,
-        *,
-        content_type: str = BINARY,
-        move: bool = False,
+        self, bucket: str, key: str, source: Path, *, content_type: str = BINARY, move: bool = False
     ) -> ObjectInfo:
         """Put a file. `move` removes it, without a copy if it is on the same file system."""
         writer = self.open_writer(bucket, key, content_type=content_type)

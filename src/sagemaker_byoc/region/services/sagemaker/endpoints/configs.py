@@ -1,18 +1,23 @@
-"""Endpoint configurations: which models, on how many instances, with which share of the traffic."""
+"""Endpoint configurations: which models, on how many instances, with which share of the traffic.
+
+What an endpoint runs is read from the documents of the configuration and its models, which the
+endpoint's own record keeps: what runs does not change when those are deleted, and is found after a
+restart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.region.containers.specs import PRIMARY
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.catalog import (
-    Catalog,
-    invalid,
-    list_page,
-    not_here,
-)
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.services.sagemaker.catalog import CONFIG, invalid, list_page, not_here
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.models import ModelData, Models, data_of
+from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
 MOST_VARIANTS = 10
 """Source: service model, ProductionVariantList.max."""
@@ -36,11 +41,11 @@ _NOT_HERE = {
 
 
 class EndpointConfigs:
-    def __init__(self, catalog: Catalog, models: Catalog) -> None:
-        self.catalog = catalog
-        self._models = models
+    def __init__(self, context: RegionContext, models: Models) -> None:
+        self.catalog = context.catalog(CONFIG, "endpoint-config", "endpoint-configs")
+        self._models = models.catalog
 
-    def operations(self) -> Mapping[str, Operation]:
+    def operations(self) -> Operations:
         return {
             "CreateEndpointConfig": self.create,
             "DescribeEndpointConfig": self.describe,
@@ -164,3 +169,69 @@ def check_count(variant: str, count: int, least: int) -> None:
             f"Variant {variant}: this local region runs at most {MOST_INSTANCES} instances of a "
             f"variant, not {count}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    name: str
+    image: str
+    environment: Mapping[str, str]
+    data: ModelData | None
+    isolated: bool = False
+    """Whether it receives no keys and no region URL (its model's EnableNetworkIsolation)."""
+    role: str = ""
+    """ARN of its role; without one, the region's execution role."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPlan:
+    """`containers` answer one after the other or, if `is_direct`, each by its name."""
+
+    name: str
+    containers: tuple[ContainerPlan, ...]
+    is_direct: bool
+    count: int
+    weight: float
+    startup_timeout: float
+    instance_type: str = ""
+    """Empty for a serverless variant."""
+
+    @classmethod
+    def from_document(cls, document: Parameters) -> VariantPlan:
+        """`document` is a ProductionVariant, with its model's document as "Model"."""
+        model = document["Model"]
+        only = model.get("PrimaryContainer")
+        containers = [only] if only is not None else model["Containers"]
+        mode = model.get("InferenceExecutionConfig", {}).get("Mode", "Serial")
+        return cls(
+            name=document["VariantName"],
+            containers=tuple(
+                _container(each, _name_of(each, number, len(containers)), model)
+                for number, each in enumerate(containers, 1)
+            ),
+            is_direct=mode == "Direct",
+            count=document.get("InitialInstanceCount", 1),
+            weight=float(document.get("InitialVariantWeight", 1.0)),
+            startup_timeout=float(
+                document.get(
+                    "ContainerStartupHealthCheckTimeoutInSeconds", hosting.STARTUP_TIMEOUT.value
+                )
+            ),
+            instance_type=document.get("InstanceType", ""),
+        )
+
+
+def _name_of(document: Parameters, number: int, total: int) -> str:
+    name: str = document.get("ContainerHostname", "")
+    return name or (PRIMARY if total == 1 else f"container-{number}")
+
+
+def _container(document: Parameters, name: str, model: Parameters) -> ContainerPlan:
+    return ContainerPlan(
+        name,
+        document["Image"],
+        document.get("Environment", {}),
+        data_of(document),
+        isolated=bool(model.get("EnableNetworkIsolation")),
+        role=model.get("ExecutionRoleArn", ""),
+    )

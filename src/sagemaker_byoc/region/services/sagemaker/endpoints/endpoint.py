@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 import asyncio
 import logging
 import secrets
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -21,13 +22,14 @@ from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import VariantPlan
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
-from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import (
-    HostingContext,
+from sagemaker_byoc.region.services.sagemaker.endpoints.instance import (
+    KIND,
+    Deployment,
     all_stopped,
 )
-from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
-from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 LOG = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ class Endpoint:
         self,
         name: str,
         catalog: Catalog,
-        context: HostingContext,
+        context: RegionContext,
         *,
         announce: Callable[[str], None],
         on_gone: Callable[[str], None],
@@ -213,14 +215,28 @@ class Endpoint:
         uris = {container.image for plan in plans for container in plan.containers}
         images: dict[str, Image] = {}
         for uri in sorted(uris):
-            images[uri] = await self._context.brought(uri)
-        folder = self._context.work / self.name / secrets.token_hex(4)
+            images[uri] = await self._bring(uri)
+        folder = self._context.work(KIND) / self.name / secrets.token_hex(4)
         fleet = Fleet(Deployment(self.name, self._context, folder, images), plans)
         await fleet.start()
         resolved = {
             uri: {"Resolved": image.resolved, "Time": now()} for uri, image in images.items()
         }
         return fleet, resolved
+
+    async def _bring(self, uri: str) -> Image:
+        """Return the image that `uri` names, once the engine has it. Raise AwsError.
+
+        A cancellation ends a pull that is under way.
+        """
+        images, run = self._context.images, self._context.threads.run
+        image = await run(images.resolve, uri)
+        stopped = threading.Event()
+        try:
+            await run(images.bring, image, is_stopped=stopped.is_set)
+        finally:
+            stopped.set()
+        return image
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, AwsError):

@@ -6,29 +6,33 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.capture import is_enabled
+from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.core.polling import SDK, Subject, Watch
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import (
     ENDPOINT,
-    Catalog,
     could_not_find,
     in_progress,
     invalid,
     list_page,
 )
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
-from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs, check_count
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import (
+    EndpointConfigs,
+    VariantPlan,
+    check_count,
+)
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import (
     CHANGING,
     CREATING,
-    DELETING,
     Endpoint,
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
-from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import HostingContext
-from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.services.sagemaker.endpoints.instance import KIND, hosting_labels
+from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
 SUBJECT = Subject(
     look=lambda document: (document["EndpointStatus"],),
@@ -45,26 +49,20 @@ _DESCRIBED = (
 )
 
 
-class EndpointOperations:
+class Endpoints:
     """`by_name` holds every endpoint that has a record."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        configs: EndpointConfigs,
-        context: HostingContext,
-        captures: Captures,
-    ) -> None:
-        self.catalog = catalog
+    def __init__(self, context: RegionContext, configs: EndpointConfigs) -> None:
+        self.catalog = context.catalog(ENDPOINT, "endpoint", KIND)
+        self.captures = Captures(context.store, context.threads.run)
         self.watch = Watch(SUBJECT)
         self.by_name: dict[str, Endpoint] = {}
         self.swept: asyncio.Task[None] | None = None
         """Ends once nothing of an earlier run is left; no container starts before."""
         self._configs = configs
         self._context = context
-        self._captures = captures
 
-    def operations(self) -> Mapping[str, Operation]:
+    def operations(self) -> Operations:
         return {
             "CreateEndpoint": self.create,
             "DescribeEndpoint": self.describe,
@@ -73,6 +71,30 @@ class EndpointOperations:
             "UpdateEndpointWeightsAndCapacities": self.resize,
             "DeleteEndpoint": self.delete,
         }
+
+    def start(self) -> None:
+        """Bring up the recorded endpoints, after what an earlier run left has been removed."""
+        self.watch.start()
+        swept = asyncio.create_task(self._context.threads.run(self._clean), name="sweep hosting")
+        self.swept = swept
+        for document in [*self.catalog]:
+            self.adopt(document["EndpointName"]).recover(swept)
+
+    async def close(self) -> None:
+        """Stop all containers, with the contract's grace period; records stay."""
+        if self.swept is not None:
+            await asyncio.gather(self.swept, return_exceptions=True)
+        await asyncio.gather(*(each.close() for each in self.by_name.values()))
+        await self.captures.close()
+        self.catalog.records.flush()
+
+    def _clean(self) -> None:
+        """Remove whatever carries this region's labels: nothing of it runs yet."""
+        work = self._context.work(KIND)
+        trees = [Tree(folder) for folder in work.glob("*/*/i-*") if folder.is_dir()]
+        if trees or work.is_dir():
+            self._context.engine.sweep(hosting_labels(self._context), trees)
+        folders.remove(work)
 
     def find(self, name: str) -> Endpoint:
         """Return the endpoint. Raise AwsError if there is none."""
@@ -95,7 +117,7 @@ class EndpointOperations:
 
     def _forget(self, name: str) -> None:
         self.by_name.pop(name, None)
-        self._captures.forget(name)
+        self.captures.forget(name)
 
     async def create(self, asked: Parameters) -> Parameters:
         name, time = asked["EndpointName"], now()
@@ -116,7 +138,7 @@ class EndpointOperations:
         # Both SageMaker SDKs, and the waiters of botocore, sleep 30 s between two descriptions.
         document = await self.watch.see(found.name, lambda: found.document, waits=SDK.get())
         return _description(
-            document, found.fleet, is_capturing=self._captures.is_working(found.name)
+            document, found.fleet, is_capturing=self.captures.is_working(found.name)
         )
 
     async def list_page(self, asked: Parameters) -> Parameters:
@@ -168,12 +190,6 @@ class EndpointOperations:
     async def delete(self, asked: Parameters) -> Parameters:
         self._ready(asked["EndpointName"]).delete()
         return {}
-
-    def stop(self, name: str) -> None:
-        """Delete it in any state, which the AWS API refuses. Raise AwsError if there is none."""
-        found = self.find(name)
-        if found.status != DELETING:
-            found.delete()
 
     def _ready(self, name: str) -> Endpoint:
         found = self.find(name)

@@ -9,9 +9,9 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.containers.health import EndpointError
-from sagemaker_byoc.region.services.sagemaker.endpoints import variants
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import VariantPlan
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment, Instance
-from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ModelData, VariantPlan
+from sagemaker_byoc.region.services.sagemaker.models import ModelData, fetch
 
 DRAIN_SECONDS = 60.0
 """The longest time of an invocation."""
@@ -62,7 +62,7 @@ class Fleet:
         Raise EndpointError with SageMaker's sentence and the cause.
         """
         try:
-            await self._context.finish(self._fetch_models)
+            await self._context.threads.finish(self._fetch_models)
             await self._start_all([(each, each.plan.count) for each in self.variants.values()])
         except BaseException:
             await self.stop(drain=0)
@@ -71,7 +71,7 @@ class Fleet:
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
         instances = [each for variant in self.variants.values() for each in variant.instances]
         await asyncio.gather(*(instance.stop(drain) for instance in instances))
-        await self._context.run(folders.remove, self._deployment.folder)
+        await self._context.threads.run(folders.remove, self._deployment.folder)
 
     def hurry(self) -> None:
         """Make a stop that is under way wait for no more requests."""
@@ -158,7 +158,7 @@ class Fleet:
                 if each.data is not None and each.data not in self._models:
                     target = self._deployment.folder / f"model-{len(self._models)}"
                     target.mkdir(parents=True)
-                    variants.fetch(each.data, self._context.store, target, each.name)
+                    fetch(each.data, self._context.store, target, each.name)
                     self._models[each.data] = target
 
 

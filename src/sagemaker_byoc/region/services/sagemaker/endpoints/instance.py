@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,19 +26,31 @@ from sagemaker_byoc.region.containers.health import (
 )
 from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.containers.http_reply import UpstreamError
+from sagemaker_byoc.region.containers.leftovers import machine_label
 from sagemaker_byoc.region.containers.specs import Image
+from sagemaker_byoc.region.core.threads import to_the_end
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
-from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import (
-    HostingContext,
-    all_stopped,
-    to_the_end,
-)
-from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ContainerPlan, VariantPlan
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import ContainerPlan, VariantPlan
 
 LOG = logging.getLogger(__name__)
 
 GROUP = "/aws/sagemaker/Endpoints/"
+KIND = "endpoints"
+LABEL = "sagemaker-byoc.endpoint"
+
+
+def hosting_labels(context: RegionContext) -> dict[str, str]:
+    """Return the labels of every container that this region hosts."""
+    return {**context.labels, "sagemaker-byoc.kind": "hosting"}
+
+
+async def all_stopped(stops: Iterable[Awaitable[None]], whose: str) -> None:
+    """Wait for all `stops`; log those that fail."""
+    for ended in await asyncio.gather(*stops, return_exceptions=True):
+        if isinstance(ended, Exception):
+            LOG.warning("a stop of %s failed: %s", whose, ended)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +70,7 @@ class Launch:
     """The number of containers of the instance."""
     startup_timeout: float
 
-    def variables(self, context: HostingContext) -> dict[str, str]:
+    def variables(self, context: RegionContext) -> dict[str, str]:
         """Return the variables that SageMaker sets; the model's own win."""
         variables = specs.platform(context.account)
         if context.access is not None and not self.plan.isolated:
@@ -72,7 +84,7 @@ class Launch:
 @dataclass(frozen=True, slots=True)
 class ServingContainer:
     launch: Launch
-    context: HostingContext
+    context: RegionContext
     container: Container
     port: int
     log: ContainerLog
@@ -82,7 +94,7 @@ class ServingContainer:
     def start(
         cls,
         launch: Launch,
-        context: HostingContext,
+        context: RegionContext,
         on_end: Callable[[], None],
         given_up: threading.Event,
     ) -> Self:
@@ -129,7 +141,7 @@ class ServingContainer:
             ends.callback(self.container.close)
 
 
-def _lay_out(launch: Launch, context: HostingContext, port: int) -> ContainerSpec:
+def _lay_out(launch: Launch, context: RegionContext, port: int) -> ContainerSpec:
     return specs.serving(
         name=launch.name,
         hostname=launch.plan.name,
@@ -138,11 +150,11 @@ def _lay_out(launch: Launch, context: HostingContext, port: int) -> ContainerSpe
         model=launch.model,
         port=port,
         variables=launch.variables(context),
-        labels=context.labels(launch.endpoint),
+        labels={**hosting_labels(context), **machine_label(), LABEL: launch.endpoint},
     )
 
 
-def _clean(launch: Launch, context: HostingContext, port: int) -> None:
+def _clean(launch: Launch, context: RegionContext, port: int) -> None:
     folders.remove(launch.folder)
     context.ports.give_back(port)
 
@@ -168,7 +180,7 @@ class Deployment:
     """What the instances of one deployment share."""
 
     endpoint: str
-    context: HostingContext
+    context: RegionContext
     folder: Path
     """Made at the start, removed at the end."""
     images: Mapping[str, Image]
@@ -220,7 +232,7 @@ class Instance:
     async def start(self) -> None:
         """Start until healthy. Raise ByocError, leaving nothing, if that fails."""
         for warning in self._warnings:
-            await self._context.run(self._say, warning)
+            await self._context.threads.run(self._say, warning)
         await self._start_containers()
         self._watch = asyncio.create_task(self._watch_health(), name=f"watch {self.id}")
 
@@ -276,7 +288,7 @@ class Instance:
 
         found = await asyncio.gather(
             *(
-                self._context.run(
+                self._context.threads.run(
                     ServingContainer.start, launch, self._context, on_end, self._given_up
                 )
                 for launch in self._launches
@@ -295,7 +307,7 @@ class Instance:
     async def _stop_containers(self) -> None:
         self.is_healthy = False
         served, self._served = self._served, []
-        await all_stopped((self._context.finish(each.stop) for each in served), self.stream)
+        await all_stopped((self._context.threads.finish(each.stop) for each in served), self.stream)
         for pool in self.pools.values():
             pool.close()
 
@@ -311,7 +323,7 @@ class Instance:
                 attempts = 0
             while cause is not None:
                 if attempts == len(_DELAYS):
-                    await self._context.run(self._say, f"{cause}; it stays out of service")
+                    await self._context.threads.run(self._say, f"{cause}; it stays out of service")
                     return
                 cause = await self._replace(cause, _DELAYS[attempts])
                 attempts += 1
@@ -354,7 +366,7 @@ class Instance:
         """Return the first exit code of an ended container; None if the engine can't tell."""
         for each in self._served:
             try:
-                code = await self._context.run(each.container.exit_code)
+                code = await self._context.threads.run(each.container.exit_code)
             except (ByocError, OSError) as error:
                 LOG.warning("the state of %s is unknown: %s", each.launch.name, error)
                 continue
@@ -365,7 +377,9 @@ class Instance:
     async def _replace(self, cause: str, delay: float) -> str | None:
         """Replace the containers; return why they did not become healthy, or None."""
         self.is_healthy = False
-        await self._context.run(self._say, f"{cause}; a new one is started in {delay:.0f} s")
+        await self._context.threads.run(
+            self._say, f"{cause}; a new one is started in {delay:.0f} s"
+        )
         await self._stop_containers()
         await asyncio.sleep(delay)
         try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.folders import Entry, OnLeft, left_out, walk
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.containers import hosts
@@ -39,6 +40,7 @@ Place = tuple[str, str]
 Mark = tuple[int, int]
 """Size and mtime, in nanoseconds."""
 _CHUNK = 1 << 20
+ARCHIVE_TYPE = "application/x-gzip"
 
 
 def restore(store: ObjectStore, plan: CheckpointPlan, tree: Tree) -> int:
@@ -201,6 +203,16 @@ def send_all(
             )
             sent = True
     return sent
+
+
+def send_archive(
+    store: ObjectStore, bucket: str, key: str, entries: Iterable[Entry], archive: Path
+) -> bool:
+    """Pack the entries into the file `archive` and send it; return False if there were none."""
+    if not archives.pack_entries(entries, archive):
+        return False
+    store.put_file(bucket, key, archive, content_type=ARCHIVE_TYPE, move=True)
+    return True
 
 
 def send(store: ObjectStore, bucket: str, key: str, entry: Entry, on_line: OnLeft) -> None:

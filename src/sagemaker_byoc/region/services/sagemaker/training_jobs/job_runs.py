@@ -23,7 +23,7 @@ from sagemaker_byoc.host.recorded_runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.region.core.records import read
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
+from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import GROUP, KIND
 
 MOST_LINES = 1_000_000
 """Lines of a job's log that are searched, at most."""
@@ -98,7 +98,7 @@ def _archive(document: Mapping[str, Any], state: Path) -> Path | None:
 
 
 def _jobs(state: Path) -> Path:
-    return state / "sagemaker" / "training-jobs"
+    return state / "sagemaker" / KIND
 
 
 def _seconds(time: Any) -> float | None:

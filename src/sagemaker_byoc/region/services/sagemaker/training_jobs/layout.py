@@ -13,11 +13,13 @@ from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
-from sagemaker_byoc.region.services.sagemaker.jobs.context import JobContext
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, Item, Staged, Stager
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import JobPlan
 
+KIND = "training-jobs"
+GROUP = "/aws/sagemaker/TrainingJobs"
 Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
 
 
@@ -36,11 +38,11 @@ class Job:
     image: Image
     arn: str
     request: Mapping[str, Any]
-    context: JobContext
+    context: RegionContext
 
     @property
     def work(self) -> Path:
-        return self.context.work / self.plan.name
+        return self.context.work(KIND) / self.plan.name
 
     @property
     def trees(self) -> dict[str, Tree]:

@@ -5,28 +5,40 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 
-from sagemaker_byoc.contract import folders, lifecycle
-from sagemaker_byoc.contract.errors import ByocError, MachineError
+from sagemaker_byoc.contract import archives, folders, lifecycle
 from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
-from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch, Why, failure_reason
+from sagemaker_byoc.region.containers.hosts import (
+    Outcome,
+    StopSwitch,
+    Why,
+    failure_reason,
+    merged,
+    noting_links,
+    sources,
+)
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.engines.container import ContainerSpec
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
-from sagemaker_byoc.region.services.sagemaker.jobs.context import JobLog
+from sagemaker_byoc.region.services.sagemaker.jobs.containers import (
+    INTERNAL,
+    REASON_PART,
+    JobContainers,
+    JobLog,
+    UploadError,
+    reason_of,
+)
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DataType,
     DownloadError,
     find_items,
     find_lines,
 )
-from sagemaker_byoc.region.services.sagemaker.training_jobs import outcome
+from sagemaker_byoc.region.services.sagemaker.jobs.pipes import Feed, PipeFeeder
 from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import (
     Found,
     Job,
@@ -36,15 +48,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import (
 from sagemaker_byoc.region.services.sagemaker.training_jobs.metric_collector import (
     MetricCollector,
 )
-from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import (
-    _ENDS,
-    INTERNAL,
-    REASON_PART,
-    CollectError,
-    UploadError,
-    _reason_of,
-)
-from sagemaker_byoc.region.services.sagemaker.training_jobs.pipes import Feed, PipeFeeder
+from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import MODEL_FOLDER
 from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     JobRecord,
     Secondary,
@@ -55,6 +59,22 @@ from sagemaker_byoc.region.wire.operations import AwsError
 LOG = logging.getLogger(__name__)
 
 STOP_GRACE: float = lifecycle.TRAIN_STOP_GRACE.value
+_STOPPED = (Secondary.STOPPED, "Training job stopped", Status.STOPPED)
+_ENDS: Mapping[Why | None, tuple[Secondary, str, Status]] = {
+    None: (Secondary.COMPLETED, "Training job completed", Status.COMPLETED),
+    Why.STOP: _STOPPED,
+    Why.CLOSING: _STOPPED,
+    Why.RUNTIME: (
+        Secondary.MAX_RUNTIME_EXCEEDED,
+        "Training job runtime exceeded MaxRuntimeInSeconds provided",
+        Status.STOPPED,
+    ),
+    Why.WAIT: (
+        Secondary.MAX_WAIT_TIME_EXCEEDED,
+        "Training job wait time exceeded MaxWaitTimeInSeconds provided",
+        Status.STOPPED,
+    ),
+}
 
 
 class JobRun(threading.Thread):
@@ -85,9 +105,7 @@ class JobRun(threading.Thread):
         """Seconds during which the job held instances."""
         self._broken: DownloadError | None = None
         self._bare_kill = False
-        self._hosts = Hosts()
-        self._held = ExitStack()
-        """What the attempt has opened: its containers stay until the results are in S3."""
+        self._containers = JobContainers(job.context, log)
         self._unsent: str | None = None
         """Why not all checkpoints are in S3."""
 
@@ -109,14 +127,14 @@ class JobRun(threading.Thread):
             # Before the end is written and announced: the disk may be full, and a client that waits
             # for this job may start the next one at once.
             ends.callback(folders.remove, self._work)
-            ends.callback(self._held.close)
+            ends.callback(self._containers.close)
 
     def _outcome(self) -> Callable[[], None]:
         """Run the job; return a function that writes its end into the record."""
         try:
             return self._run()
         except BaseException as error:
-            reason = _reason_of(error)
+            reason = reason_of(error)
             if reason == INTERNAL or isinstance(error, OSError):
                 LOG.exception("training job %s", self._plan.name)
             return partial(self._fail, reason)
@@ -127,7 +145,7 @@ class JobRun(threading.Thread):
             ended_by_itself = outcome is not None and not outcome.stopped
             if ended_by_itself or self.switch.why is not Why.INTERRUPTED:
                 break
-            self._held.close()
+            self._containers.close()
             self._record.enter(
                 Secondary.INTERRUPTED,
                 "The job stopped because the managed spot training instances were interrupted",
@@ -171,33 +189,30 @@ class JobRun(threading.Thread):
         return found
 
     def _train(self, layout: Layout, found: Found) -> Outcome | None:
-        plan, engine = self._plan, self._context.engine
+        plan = self._plan
         self._pull()
         if self.switch.asked:
             return None
-        hosts = self._hosts = Hosts()
-        stack = self._held
-        engine.open_network(layout.network)
-        stack.callback(engine.close_network, layout.network)
-        specs = self._with_access(stack, layout)
+        containers = self._containers
+        containers.open_network(layout.network)
         sync = None
         if plan.checkpoint is not None:
             sync = outputs.CheckpointSync(
                 self._context.store, plan.checkpoint, layout.trees, self._log.say_once
             )
-            stack.callback(sync.close)
-        self._feed(stack, layout, found)
-        hosts.start(engine, specs, self._on_line)
-        stack.callback(hosts.close)
+            containers.opened.callback(sync.close)
+        self._feed(containers.opened, layout, found)
+        role = str(self._job.request.get("RoleArn", ""))
+        containers.start(layout.network, layout.specs, role, self._on_line)
         self._record.enter(
             Secondary.TRAINING, "Training image download completed. Training in progress."
         )
         if sync is not None:
-            sync.follow(hosts.containers)
-        outcome = hosts.wait(self.switch, self._grace)
+            sync.follow(containers.hosts.containers)
+        outcome = containers.hosts.wait(self.switch, self._grace)
         if sync is not None:
             sync.close()  # or both would copy the same folder
-        self._collect(hosts, outcome)
+        containers.collect(outcome)
         self._unsent = sync.finish() if sync is not None else None
         return outcome
 
@@ -210,31 +225,6 @@ class JobRun(threading.Thread):
             say=lambda done: self._record.enter(Secondary.TRAINING, f"{downloading}: {done}"),
             is_stopped=lambda: self.switch.asked,
         )
-
-    def _with_access(self, stack: ExitStack, layout: Layout) -> Mapping[str, ContainerSpec]:
-        """Return the specs with what their containers need to reach the region.
-
-        Only now, since the address at which they do is known once their network is there.
-        """
-        access = self._context.access
-        if access is None:
-            return layout.specs
-        role = str(self._job.request.get("RoleArn", ""))
-        found = stack.enter_context(access.opened(layout.network, role))
-        return {
-            host: replace(spec, environment={**found, **spec.environment})
-            for host, spec in layout.specs.items()
-        }
-
-    def _collect(self, hosts: Hosts, outcome: Outcome) -> None:
-        """Raises CollectError; the containers are kept then, with all that they hold."""
-        try:
-            for host, why in outcome.lost.items():
-                raise MachineError(f"{host} was lost: {why}", hint="Check the engine")
-            for container in hosts.containers.values():
-                container.collect(self._log.say_once)
-        except (ByocError, OSError) as error:
-            raise CollectError(f"{clip(str(error), REASON_PART)}. {hosts.keep()}") from error
 
     def _feed(self, stack: ExitStack, layout: Layout, found: Found) -> None:
         for plan, items in found:
@@ -298,7 +288,7 @@ class JobRun(threading.Thread):
             if reason is None:
                 self._record.enter(Secondary.UPLOADING, "Uploading generated training model")
             reason = self._upload(trees, reason)
-        self._held.close()
+        self._containers.close()
         if reason is not None:
             # The time of a failed job is that of the failure.
             return partial(self._fail, reason, ended=ended, **members)
@@ -313,7 +303,7 @@ class JobRun(threading.Thread):
         warn, store, plan = self._log.say_once, self._context.store, self._plan
         failures = [] if self._unsent is None else [self._unsent]
         try:
-            if not outcome.upload_artifacts(plan, trees, store, self._work, warn):
+            if not self._upload_artifacts(trees, warn):
                 warn(f"/opt/ml/model was left empty: there is nothing at {plan.model_uri}")
         except (AwsError, OSError) as error:
             failures.append(str(error))
@@ -324,10 +314,28 @@ class JobRun(threading.Thread):
         if not failures:
             return reason
         text = clip("; ".join(failures), REASON_PART)
-        text = ". ".join(filter(None, (text, self._hosts.keep())))
+        text = ". ".join(filter(None, (text, self._containers.hosts.keep())))
         if reason is None:
             raise UploadError(text)
         return f"{reason}; {text}"
+
+    def _upload_artifacts(self, trees: Mapping[str, Tree], warn: folders.OnLeft) -> bool:
+        """Send model and output data; return False if there is no model. Raise S3Error, OSError."""
+        plan = self._plan
+        data = merged(sources(trees, "output/data"), warn, keep_links=True)
+        self._send_archive(archives.OUTPUT_ARCHIVE, data)
+        found = sources(trees, "model")
+        if not plan.compress:
+            key = plan.output_key(MODEL_FOLDER)
+            files = merged(found, warn)
+            return outputs.send_all(self._context.store, plan.output_bucket, key, files, warn)
+        entries = merged(found, warn, keep_links=True)
+        entries = noting_links(entries, archives.MODEL_ARCHIVE, warn)
+        return self._send_archive(archives.MODEL_ARCHIVE, entries)
+
+    def _send_archive(self, name: str, entries: Iterable[folders.Entry]) -> bool:
+        bucket, key = self._plan.output_bucket, self._plan.output_key(name)
+        return outputs.send_archive(self._context.store, bucket, key, entries, self._work / name)
 
     def _metric_members(self) -> dict[str, object]:
         last = self._metrics.last

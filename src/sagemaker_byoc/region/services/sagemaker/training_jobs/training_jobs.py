@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,15 @@ from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import ByocError, ContractError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.region.containers import specs
-from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.hosts import Why
-from sagemaker_byoc.region.containers.images import Images
-from sagemaker_byoc.region.containers.leftovers import region_labels, region_prefix
 from sagemaker_byoc.region.containers.specs import JOB_LABEL
-from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.polling import Watch
-from sagemaker_byoc.region.core.records import Records
-from sagemaker_byoc.region.engines.container import Engine
-from sagemaker_byoc.region.services.logs.log_store import LogStore
-from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.catalog import Tags, list_page
+from sagemaker_byoc.region.services.sagemaker.catalog import list_page
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
-from sagemaker_byoc.region.services.sagemaker.jobs.context import JobContext, JobLog
+from sagemaker_byoc.region.services.sagemaker.jobs.containers import INTERNAL, JobLog
 from sagemaker_byoc.region.services.sagemaker.training_jobs import metric_collector
-from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job
-from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import INTERNAL
+from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import GROUP, KIND, Job
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import (
     JobPlan,
     check_names,
@@ -47,7 +38,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     new_document,
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
-from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters, not_found
+from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters, not_found
 
 LOG = logging.getLogger(__name__)
 
@@ -72,45 +63,20 @@ CLOSING_SECONDS = 140.0
 class TrainingJobs:
     """`start` and `close` are called once, on the event loop's thread."""
 
-    def __init__(  # noqa: PLR0913 - each a part of the region, by its keyword
-        self,
-        *,
-        state: Path,
-        account: Account,
-        store: ObjectStore,
-        logs: LogStore,
-        engine: Engine,
-        images: Images,
-        access: ContainerAccess | None = None,
-    ) -> None:
-        """`access` is how containers reach the region; without it they can't."""
-        self.tags = Tags(state)
-        self._account = account
-        self._logs = logs
-        self._records = Records(state / "sagemaker" / "training-jobs")
+    def __init__(self, context: RegionContext) -> None:
+        self._context = context
+        self._records = context.records(KIND)
         self._watch = Watch(SUBJECT)
         self._runs: dict[str, JobRun] = {}
         self._lock = threading.Lock()
-        self._context = JobContext(
-            store=store,
-            engine=engine,
-            images=images,
-            work=state / "work" / "training-jobs",
-            labels=region_labels(state),
-            account=account,
-            access=access,
-            prefix=region_prefix(state),
-            gpus=specs.gpus_here(),
-        )
 
-    def operations(self) -> Mapping[str, Operation]:
+    def operations(self) -> Operations:
         return {
             "CreateTrainingJob": self._create,
             "DescribeTrainingJob": self._describe,
             "StopTrainingJob": self._stop,
             "ListTrainingJobs": self._list,
             "DeleteTrainingJob": self._delete,
-            **self.tags.operations(),
         }
 
     def start(self) -> None:
@@ -126,7 +92,7 @@ class TrainingJobs:
             except ByocError:
                 LOG.exception("what the lost job %s left could not be removed", name)
             self._record(name).fail(INTERNAL)
-        folders.remove(self._context.work)
+        folders.remove(self._context.work(KIND))
 
     async def close(self) -> None:
         """Stop all jobs as StopTrainingJob would, and wait for them, for a limited time."""
@@ -151,13 +117,10 @@ class TrainingJobs:
             raise _rejected(document)
         run.interrupt(kill=kill)
 
-    async def _create(self, parameters: Parameters) -> Parameters:
-        return await asyncio.to_thread(self._create_now, parameters)
-
-    def _create_now(self, request: Parameters) -> Parameters:
+    def _create(self, request: Parameters) -> Parameters:
         check_names(request)
         name = request["TrainingJobName"]
-        arn = self._account.arn("sagemaker", f"training-job/{name}")
+        arn = self._context.account.arn("sagemaker", f"training-job/{name}")
         if name in self._records:
             raise _in_use(arn)
         plan = plan_of(request)
@@ -169,7 +132,7 @@ class TrainingJobs:
         run = JobRun(
             Job(plan=plan, image=image, arn=arn, request=request, context=self._context),
             record,
-            JobLog(self._logs, name, plan.hosts[0]),
+            JobLog(self._context.logs, GROUP, name, plan.hosts[0]),
             metric_collector.MetricCollector(definitions),
             on_end=self._forget,
         )
@@ -183,7 +146,7 @@ class TrainingJobs:
                 raise _in_use(arn)
             self._runs[name] = run
         try:
-            self.tags.add(arn, request.get("Tags") or ())
+            self._context.tags.add(arn, request.get("Tags") or ())
             run.start()
         except BaseException:
             self._forget(name)
@@ -248,7 +211,7 @@ class TrainingJobs:
         if document["TrainingJobStatus"] == Status.FAILED.value:
             await asyncio.to_thread(self._remove_kept, name)
         self._records.remove(name)
-        self.tags.forget(document["TrainingJobArn"])
+        self._context.tags.forget(document["TrainingJobArn"])
         return {}
 
     def _remove_kept(self, name: str) -> None:
@@ -284,7 +247,7 @@ class TrainingJobs:
         return document
 
     def _folders(self, name: str) -> list[Path]:
-        return [*(self._context.work / name).glob("algo-*")]
+        return [*(self._context.work(KIND) / name).glob("algo-*")]
 
 
 def _in_use(arn: str) -> AwsError:

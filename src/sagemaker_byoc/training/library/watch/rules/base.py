@@ -1,16 +1,18 @@
 """A rule, what it is shown, and the finding that it yields.
 
-A rule is a dataclass: its fields are its parameters, and how they are read from text. It keeps
-what it must remember of earlier steps, and yields a finding each time that it fires.
+A rule is a dataclass: its fields are its parameters, which are read from text by their types. It
+keeps what it needs of earlier steps, and yields a finding each time that it fires.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, TextIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,21 +23,21 @@ class Finding:
     rule: str
     step: int
     tensor: str
-    """A parameter's name, gradient/<name> for its gradient, a layer, `loss`, `gpu0`."""
+    """A parameter's name, gradient/<name> for its gradient, a layer, `loss` or `gpu0`."""
     value: float
     threshold: float
     verdict: str
-    """What was seen, in words that name both numbers' meaning."""
+    """What was seen, in words that name both numbers."""
     advice: str
     time: float = 0.0
     """Seconds since the epoch."""
 
     def sentence(self) -> str:
-        """For the log and for the failure reason."""
+        """Return the text for the log and the failure reason."""
         return f"{self.rule} at step {self.step}: {self.tensor}: {self.verdict}. {self.advice}"
 
     def line(self) -> str:
-        """JSON, with null for what JSON has no number for."""
+        """Return JSON, with null for a number that is not finite."""
         document = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in asdict(self).items()
@@ -59,17 +61,17 @@ class Stats:
     collection: str
     mean_abs: float = 0.0
     max_abs: float | None = None
-    """None where it was not looked for."""
+    """None if no rule needs it."""
     has_nan: bool = False
     has_inf: bool = False
     zeros: float = 0.0
     """Percent of its elements."""
     values: Floats | None = None
-    """All elements, or some of them evenly apart; only where a rule wants them."""
+    """All elements, or some at equal distances; only if a rule needs them."""
     is_whole: bool = False
-    """Whether `values` are all."""
+    """Whether `values` holds all elements."""
     is_resting: bool = False
-    """A weight whose learning rate is zero now, or almost, by its schedule."""
+    """Whether it is a weight whose scheduled learning rate is zero now, or almost."""
 
     @classmethod
     def of(cls, name: str, collection: str, values: npt.ArrayLike) -> Stats:
@@ -90,7 +92,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One loss; of a training that runs, the mean over some steps."""
+    """One loss; while a training runs, the mean over some steps."""
 
     step: int
     value: float
@@ -114,7 +116,7 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The system at one moment; percentages."""
+    """The system at one moment, in percent."""
 
     time: float
     cpus: Sequence[float] = ()
@@ -124,20 +126,20 @@ class Reading:
     memory: float = 0.0
     received: float = 0.0
     sent: float = 0.0
-    """Bytes a second."""
+    """Bytes per second, as of `received`."""
 
 
 @dataclass
 class Rule:
-    """Each method is called with what the rule's name promises to look at; most look at one."""
+    """A rule. Each method is shown one kind of data; most rules implement one method."""
 
     advice: ClassVar[str] = ""
     judged: int = field(default=0, init=False, repr=False)
     """How often it had enough to compare."""
     stops_after: ClassVar[int] = 1
-    """Consecutive looks at which it must find a tensor before a training is stopped for it."""
-    on_end: dict[str, int] = field(default_factory=dict, init=False, repr=False)
-    """The number of consecutive looks at which it has found each tensor."""
+    """Consecutive checks in which it must find a tensor before a training may be stopped."""
+    repeats: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    """The number of consecutive checks in which it has found each tensor."""
 
     @property
     def name(self) -> str:
@@ -145,23 +147,23 @@ class Rule:
 
     @property
     def needs(self) -> str:
-        """What it lacks by its own parameters; then it is asked nothing."""
+        """What its parameters lack, if anything; then it is not used."""
         return ""
 
     def count(self, found: Sequence[Finding]) -> None:
-        """Remember what one look has found."""
+        """Remember what one check has found."""
         names = {one.tensor for one in found}
-        self.on_end = {name: self.on_end.get(name, 0) + 1 for name in names}
+        self.repeats = {name: self.repeats.get(name, 0) + 1 for name in names}
 
     def lasts(self, tensor: str) -> bool:
-        """Return whether a finding is more than a passing one, so that a training may be stopped.
+        """Return whether a finding lasts, so that a training may be stopped.
 
-        Healthy trainings have passing ones: layers that start at zero, experts without an input.
+        Healthy trainings have findings that pass: layers that start at zero, experts without input.
         """
-        return self.on_end.get(tensor, 0) >= self.stops_after
+        return self.repeats.get(tensor, 0) >= self.stops_after
 
     def sees(self, reading: Reading) -> bool:  # noqa: ARG002
-        """Whether a reading holds what it is about."""
+        """Return whether a reading holds what the rule needs."""
         return True
 
     def tensors(self, step: int, found: Sequence[Stats]) -> Iterable[Finding]:  # noqa: ARG002
@@ -190,3 +192,11 @@ class Rule:
         self, step: int, tensor: str, seen: float, threshold: float, verdict: str
     ) -> Finding:
         return Finding(self.name, step, tensor, float(seen), float(threshold), verdict, self.advice)
+
+
+def say_to_log(text: str, stream: TextIO | None = None) -> None:
+    """Write a line, to stderr by default, at once: lines of several ranks must not be mixed."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, or never there
+        stream = stream or sys.stderr
+        stream.write(f"byoc watch: {text}\n")
+        stream.flush()

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import (
     EVAL,
     TRAIN,
@@ -17,6 +16,7 @@ from sagemaker_byoc.training.library.watch.rules.base import (
     Integers,
     Loss,
     Rule,
+    say_to_log,
 )
 
 KEPT = 1000

@@ -1,4 +1,4 @@
-"""The hosting room on pretended containers, without a port of its own."""
+"""Hosting without a wire: models and endpoints on pretended containers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.polling import WAITS
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import CHANGING
-from sagemaker_byoc.region.services.sagemaker.hosting import Hosting
-from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Policy
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import Endpoints
+from sagemaker_byoc.region.services.sagemaker.models import Models
+from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.wire.http import Request
 from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
 
@@ -48,34 +51,40 @@ class Body:
         return self.data
 
 
-class Room:
-    """The service, and what a client does with it."""
+class HostingRegion:
+    """Models, endpoints and invocations, and what a client does with them."""
 
-    def __init__(self, state, policy=None):
+    def __init__(self, state, **policy):
         self.state = state
         self.engine = PretendEngine()
         self.images = PretendImages()
         self.store = ObjectStore(state / "s3")
         self.logs = LogStore(state / "logs")
-        self.service = Hosting(
+        self.context = RegionContext(
             state=state,
             account=Account(),
-            store=self.store,
-            logs=self.logs,
             engine=self.engine,
             images=self.images,
-            policy=policy,
+            store=self.store,
+            logs=self.logs,
         )
-        self.operations = self.service.operations()
+        models = Models(self.context)
+        configs = EndpointConfigs(self.context, models)
+        self.endpoints = Endpoints(self.context, configs)
+        kinds = (models, configs, self.endpoints, self.context.tags)
+        self.operations = {name: run for kind in kinds for name, run in kind.operations().items()}
+        policy = {"capture": self.endpoints.captures.take, **policy}
+        self.invocations = Invocations(self.endpoints.by_name, Account(), Policy(**policy))
 
     async def __aenter__(self):
-        self.service.start()
+        self.endpoints.start()
         return self
 
     async def __aexit__(self, *_):
         for container in self.engine.started:
             container.release.set()
-        await self.service.close()
+        await self.endpoints.close()
+        await asyncio.to_thread(self.context.threads.close)
         assert not self.engine.running, "containers are left"
 
     async def call(self, operation, **parameters):
@@ -132,7 +141,7 @@ class Room:
 
     async def invoke(self, body=b"hello", name="one", way="invocations", **headers):
         found = {key.replace("_", "-").lower(): value for key, value in headers.items()}
-        return await self.service.invoke_handler(
+        return await self.invocations(
             Request(
                 method="POST",
                 target=f"/endpoints/{name}/{way}",
@@ -153,14 +162,14 @@ class Room:
 
 
 @pytest.fixture
-def room(tmp_path):
-    """Runs `scene(room)` in a room, bounded; nothing may be left of it."""
+def play(tmp_path):
+    """Runs `scene(region)`, bounded; no container may be left."""
 
-    def play(scene, **policy):
+    def run(scene, **policy):
         async def main():
-            async with asyncio.timeout(3 * BOUND), Room(tmp_path, Policy(**policy)) as room:
-                await scene(room)
+            async with asyncio.timeout(3 * BOUND), HostingRegion(tmp_path, **policy) as region:
+                await scene(region)
 
         asyncio.run(main())
 
-    return play
+    return run

@@ -15,10 +15,10 @@ from sagemaker_byoc.region.wire.operations import AwsError
 STREAM = "invocations-response-stream"
 
 
-async def serve(room, *variants, **environment):
-    await room.model(**environment)
-    await room.config("config", *variants)
-    assert (await room.endpoint())["EndpointStatus"] == "InService"
+async def serve(region, *variants, **environment):
+    await region.model(**environment)
+    await region.config("config", *variants)
+    assert (await region.endpoint())["EndpointStatus"] == "InService"
 
 
 async def refused(code, coroutine):
@@ -28,12 +28,12 @@ async def refused(code, coroutine):
     return caught.value
 
 
-def test_headers_both_ways(room):
+def test_headers_both_ways(play):
     """Those of the API pass, all others are stripped, in both directions."""
 
-    async def scene(room):
-        await serve(room)
-        answer = await room.invoke(
+    async def scene(region):
+        await serve(region)
+        answer = await region.invoke(
             b"headers",
             content_type="text/csv",
             accept="application/json",
@@ -58,29 +58,29 @@ def test_headers_both_ways(room):
             "x-amzn-RequestId": "request-1",
         }
 
-    room(scene)
+    play(scene)
 
 
-def test_headers_over_their_length(room):
+def test_headers_over_their_length(play):
     """As the service model limits them."""
 
-    async def scene(room):
-        await serve(room)
+    async def scene(region):
+        await serve(region)
         attributes = {"x_amzn_sagemaker_custom_attributes": "a" * 1025}
-        error = await refused("ValidationError", room.invoke(**attributes))
+        error = await refused("ValidationError", region.invoke(**attributes))
         assert "1024" in error.message
-        assert not room.engine.started[0].requests
+        assert not region.engine.started[0].requests
 
-    room(scene)
+    play(scene)
 
 
 @pytest.mark.parametrize(("status", "side"), [(400, "client"), (507, "server")])
-def test_error_of_the_model(room, status, side):
+def test_error_of_the_model(play, status, side):
     """424, with the container's own status and text, and the place of its log."""
 
-    async def scene(room):
-        await serve(room)
-        answer = await room.invoke(b"fail %d" % status)
+    async def scene(region):
+        await serve(region)
+        answer = await region.invoke(b"fail %d" % status)
         assert answer.status == 424
         assert answer.headers["x-amzn-ErrorType"] == "ModelError"
         found = json.loads(answer.body)
@@ -94,83 +94,85 @@ def test_error_of_the_model(room, status, side):
             "for more information."
         )
 
-    room(scene)
+    play(scene)
 
 
-def test_answer_that_is_cut(room):
+def test_answer_that_is_cut(play):
     """It is not passed on as if it were whole."""
 
-    async def scene(room):
-        await serve(room)
-        answer = await room.invoke(b"cut half")
+    async def scene(region):
+        await serve(region)
+        answer = await region.invoke(b"cut half")
         assert answer.status == 424
         assert "could not load the entire response body" in json.loads(answer.body)["Message"]
 
-    room(scene)
+    play(scene)
 
 
-def test_answer_over_the_limit(room):
+def test_answer_over_the_limit(play):
     """The service buffers six megabytes."""
 
-    async def scene(room):
-        await serve(room)
+    async def scene(region):
+        await serve(region)
         limit = hosting.API_PAYLOAD.value
-        assert (await room.invoke(b"large %d" % limit)).status == 200
-        assert (await room.invoke(b"large %d" % (limit + 1))).status == 424
+        assert (await region.invoke(b"large %d" % limit)).status == 200
+        assert (await region.invoke(b"large %d" % (limit + 1))).status == 424
 
-    room(scene)
+    play(scene)
 
 
-def test_request_over_the_limit(room):
+def test_request_over_the_limit(play):
     """413, before a container sees it."""
 
-    async def scene(room):
-        await serve(room)
-        error = await refused("ValidationError", room.invoke(bytes(hosting.API_PAYLOAD.value + 1)))
+    async def scene(region):
+        await serve(region)
+        error = await refused(
+            "ValidationError", region.invoke(bytes(hosting.API_PAYLOAD.value + 1))
+        )
         assert error.status == 413
         assert "exceeded 6291456 bytes" in error.message
 
-    room(scene)
+    play(scene)
 
 
-def test_time_limit(room):
+def test_time_limit(play):
     """The text that SageMaker has for it, and the container is let go of."""
 
-    async def scene(room):
-        await serve(room)
-        answer = await room.invoke(b"wait")
+    async def scene(region):
+        await serve(region)
+        answer = await region.invoke(b"wait")
         found = json.loads(answer.body)
         assert found["OriginalStatusCode"] == 0
         assert "Your invocation timed out while waiting for a response" in found["Message"]
 
-    room(scene, seconds=0.2)
+    play(scene, seconds=0.2)
 
 
-def test_unknown_endpoint(room, tmp_path):
+def test_unknown_endpoint(play, tmp_path):
     """The same for one that is not in service yet."""
 
-    async def scene(room):
-        await room.model(FILE=str(tmp_path / "go"))
-        await room.config()
+    async def scene(region):
+        await region.model(FILE=str(tmp_path / "go"))
+        await region.config()
         text = "Endpoint one of account 000000000000 not found."
-        assert (await refused("ValidationError", room.invoke())).message == text
-        await room.call("CreateEndpoint", EndpointName="one", EndpointConfigName="config")
-        assert (await refused("ValidationError", room.invoke())).message == text
+        assert (await refused("ValidationError", region.invoke())).message == text
+        await region.call("CreateEndpoint", EndpointName="one", EndpointConfigName="config")
+        assert (await refused("ValidationError", region.invoke())).message == text
         (tmp_path / "go").touch()
-        await room.settled()
-        assert (await room.invoke()).status == 200
+        await region.settled()
+        assert (await region.invoke()).status == 200
 
-    room(scene)
+    play(scene)
 
 
-def test_other_routes(room):
+def test_other_routes(play):
     """Refused, with what there is."""
 
-    async def scene(room):
-        error = await refused("UnknownOperationException", room.invoke(way="async-invocations"))
+    async def scene(region):
+        error = await refused("UnknownOperationException", region.invoke(way="async-invocations"))
         assert "/endpoints/NAME/invocations" in error.message
 
-    room(scene)
+    play(scene)
 
 
 def frames(data):
@@ -179,221 +181,221 @@ def frames(data):
     return [(event.headers, event.payload) for event in buffer]
 
 
-async def stream(room, body):
-    answer = await room.invoke(body, way=STREAM, x_amzn_sagemaker_accept="text/plain")
+async def stream(region, body):
+    answer = await region.invoke(body, way=STREAM, x_amzn_sagemaker_accept="text/plain")
     assert answer.status == 200
     return answer, frames(b"".join([part async for part in answer.body]))
 
 
-def test_streamed_answer(room):
+def test_streamed_answer(play):
     """As botocore reads it."""
 
-    async def scene(room):
-        await serve(room)
-        answer, found = await stream(room, b"stream one two")
+    async def scene(region):
+        await serve(region)
+        answer, found = await stream(region, b"stream one two")
         assert answer.headers["X-Amzn-SageMaker-Content-Type"] == "text/plain"
         assert answer.headers["Content-Type"] == "application/vnd.amazon.eventstream"
         assert b"".join(payload for _, payload in found) == b"onetwo"
         assert {headers[":event-type"] for headers, _ in found} == {"PayloadPart"}
-        _, body = room.engine.started[0].requests[-1]
+        _, body = region.engine.started[0].requests[-1]
         assert body == b"stream one two"
 
-    room(scene)
+    play(scene)
 
 
-def test_stream_that_breaks(room):
+def test_stream_that_breaks(play):
     """Its last frame says so."""
 
-    async def scene(room):
-        await serve(room)
-        _, found = await stream(room, b"stream one !")
+    async def scene(region):
+        await serve(region)
+        _, found = await stream(region, b"stream one !")
         headers, payload = found[-1]
         assert headers[":exception-type"] == "ModelStreamError"
         assert json.loads(payload)["ErrorCode"] == "StreamBroken"
         assert found[0][1] == b"one"
 
-    room(scene)
+    play(scene)
 
 
-def test_stream_out_of_time(room):
+def test_stream_out_of_time(play):
     """Not before its first byte: that is a ModelError."""
 
-    async def scene(room):
-        await serve(room)
-        answer = await room.invoke(b"wait", way=STREAM)
+    async def scene(region):
+        await serve(region)
+        answer = await region.invoke(b"wait", way=STREAM)
         assert answer.status == 424
 
-    room(scene, stream_seconds=0.2)
+    play(scene, stream_seconds=0.2)
 
 
-def test_error_instead_of_a_stream(room):
+def test_error_instead_of_a_stream(play):
     """A plain ModelError."""
 
-    async def scene(room):
-        await serve(room)
-        answer = await room.invoke(b"fail 503", way=STREAM)
+    async def scene(region):
+        await serve(region)
+        answer = await region.invoke(b"fail 503", way=STREAM)
         assert json.loads(answer.body)["OriginalStatusCode"] == 503
 
-    room(scene)
+    play(scene)
 
 
-def test_stream_that_nobody_reads_is_under_way_no_more(room):
+def test_stream_that_nobody_reads_is_under_way_no_more(play):
     """Whether its caller left before the first frame or after."""
 
-    async def scene(room):
-        await serve(room)
+    async def scene(region):
+        await serve(region)
         (instance,) = (
-            next(iter(room.service.endpoints.by_name.values()))
-            .fleet.variants["AllTraffic"]
-            .instances
+            next(iter(region.endpoints.by_name.values())).fleet.variants["AllTraffic"].instances
         )
-        left = await room.invoke(b"stream one two", way=STREAM)
+        left = await region.invoke(b"stream one two", way=STREAM)
         assert instance.outstanding == 1
         await left.body.aclose()
         assert instance.outstanding == 0
-        dropped = await room.invoke(b"stream one two", way=STREAM)
+        dropped = await region.invoke(b"stream one two", way=STREAM)
         del dropped
         assert instance.outstanding == 0
 
-    room(scene)
+    play(scene)
 
 
-def test_shares_follow_the_weights(room):
+def test_shares_follow_the_weights(play):
     """Exactly: 3 to 1 is 30 of 40."""
 
-    async def scene(room):
+    async def scene(region):
         await serve(
-            room,
-            room.variant("a", InitialVariantWeight=3.0),
-            room.variant("b", InitialVariantWeight=1.0),
-            room.variant("c", InitialVariantWeight=0.0),
+            region,
+            region.variant("a", InitialVariantWeight=3.0),
+            region.variant("b", InitialVariantWeight=1.0),
+            region.variant("c", InitialVariantWeight=0.0),
         )
-        answers = [await room.invoke() for _ in range(40)]
+        answers = [await region.invoke() for _ in range(40)]
         shares = Counter(each.headers["x-Amzn-Invoked-Production-Variant"] for each in answers)
         assert shares == {"a": 30, "b": 10}
 
-    room(scene)
+    play(scene)
 
 
-def test_target_variant(room):
+def test_target_variant(play):
     """Passes by the weights; one that is not there is refused."""
 
-    async def scene(room):
-        await serve(room, room.variant("a"), room.variant("b", InitialVariantWeight=0.0))
-        answer = await room.invoke(x_amzn_sagemaker_target_variant="b")
+    async def scene(region):
+        await serve(region, region.variant("a"), region.variant("b", InitialVariantWeight=0.0))
+        answer = await region.invoke(x_amzn_sagemaker_target_variant="b")
         assert answer.headers["x-Amzn-Invoked-Production-Variant"] == "b"
-        error = await refused("ValidationError", room.invoke(x_amzn_sagemaker_target_variant="zzz"))
+        error = await refused(
+            "ValidationError", region.invoke(x_amzn_sagemaker_target_variant="zzz")
+        )
         assert "zzz" in error.message
 
-    room(scene)
+    play(scene)
 
 
-def test_instance_with_the_fewest_requests(room):
+def test_instance_with_the_fewest_requests(play):
     """A busy instance gets no other request while one is idle."""
 
-    async def scene(room):
-        await serve(room, room.variant(InitialInstanceCount=2))
-        waiting = asyncio.create_task(room.invoke(b"wait"))
+    async def scene(region):
+        await serve(region, region.variant(InitialInstanceCount=2))
+        waiting = asyncio.create_task(region.invoke(b"wait"))
         loop = asyncio.get_running_loop()
         acquired = [
             loop.run_in_executor(None, each.waiting.acquire, True, 5)
-            for each in room.engine.started
+            for each in region.engine.started
         ]
         await asyncio.wait(acquired, return_when=asyncio.FIRST_COMPLETED)
-        busy = next(each for each in room.engine.started if each.requests)
-        names = {(await room.invoke(b"who")).body for _ in range(5)}
-        assert names == {each.spec.name.encode() for each in room.engine.started if each != busy}
-        for each in room.engine.started:
+        busy = next(each for each in region.engine.started if each.requests)
+        names = {(await region.invoke(b"who")).body for _ in range(5)}
+        assert names == {each.spec.name.encode() for each in region.engine.started if each != busy}
+        for each in region.engine.started:
             each.release.set()
             each.waiting.release()
         assert (await waiting).status == 200
         await asyncio.wait(acquired)
 
-    room(scene)
+    play(scene)
 
 
-def test_session_stays_with_its_instance(room):
+def test_session_stays_with_its_instance(play):
     """From the container's answer on, until it ends it."""
 
-    async def scene(room):
-        await serve(room, room.variant(InitialInstanceCount=3))
-        opened = await room.invoke(
+    async def scene(region):
+        await serve(region, region.variant(InitialInstanceCount=3))
+        opened = await region.invoke(
             b"session s-1; Expires=2027-01-01T00:00:00Z", x_amzn_sagemaker_session_id="NEW_SESSION"
         )
         assert opened.headers["X-Amzn-SageMaker-New-Session-Id"].startswith("s-1;")
         here = {
-            (await room.invoke(b"who", x_amzn_sagemaker_session_id="s-1")).body for _ in range(6)
+            (await region.invoke(b"who", x_amzn_sagemaker_session_id="s-1")).body for _ in range(6)
         }
         assert len(here) == 1
-        ended = await room.invoke(b"end s-1", x_amzn_sagemaker_session_id="s-1")
+        ended = await region.invoke(b"end s-1", x_amzn_sagemaker_session_id="s-1")
         assert ended.headers["X-Amzn-SageMaker-Closed-Session-Id"] == "s-1"
         after = {
-            (await room.invoke(b"who", x_amzn_sagemaker_session_id="s-1")).body for _ in range(6)
+            (await region.invoke(b"who", x_amzn_sagemaker_session_id="s-1")).body for _ in range(6)
         }
         assert len(after) == 3
 
-    room(scene)
+    play(scene)
 
 
-async def pipeline(room, **more):
+async def pipeline(region, **more):
     containers = [
         {"Image": "serve:1", "ContainerHostname": name, "Environment": {"PREFIX": f"{name}:"}}
         for name in ("first", "second")
     ]
-    await room.call("CreateModel", ModelName="model", Containers=containers, **more)
-    await room.config()
-    await room.endpoint()
+    await region.call("CreateModel", ModelName="model", Containers=containers, **more)
+    await region.config()
+    await region.endpoint()
 
 
-def test_serial_pipeline(room):
+def test_serial_pipeline(play):
     """Each container gets the answer of the one before, and has a log stream of its own."""
 
-    async def scene(room):
-        await pipeline(room)
-        answer = await room.invoke(b"x", content_type="text/csv")
+    async def scene(region):
+        await pipeline(region)
+        answer = await region.invoke(b"x", content_type="text/csv")
         assert answer.body == b"second:first:x"
-        (second,) = [each for each in room.engine.started if each.spec.hostname == "second"]
+        (second,) = [each for each in region.engine.started if each.spec.hostname == "second"]
         headers, _ = second.requests[-1]
         found = {name.lower(): value for name, value in headers.items()}
         assert found["content-type"] == "text/plain"
-        assert sorted(stream.rpartition("/")[2] for stream in room.log()) == ["first", "second"]
-        failed = json.loads((await room.invoke(b"fail 400")).body)
+        assert sorted(stream.rpartition("/")[2] for stream in region.log()) == ["first", "second"]
+        failed = json.loads((await region.invoke(b"fail 400")).body)
         assert "from first with" in failed["Message"]
 
-    room(scene)
+    play(scene)
 
 
-def test_containers_invoked_by_name(room):
+def test_containers_invoked_by_name(play):
     """InferenceExecutionConfig Direct."""
 
-    async def scene(room):
-        await pipeline(room, InferenceExecutionConfig={"Mode": "Direct"})
-        answer = await room.invoke(b"x", x_amzn_sagemaker_target_container_hostname="second")
+    async def scene(region):
+        await pipeline(region, InferenceExecutionConfig={"Mode": "Direct"})
+        answer = await region.invoke(b"x", x_amzn_sagemaker_target_container_hostname="second")
         assert answer.body == b"second:x"
-        error = await refused("ValidationError", room.invoke(b"x"))
+        error = await refused("ValidationError", region.invoke(b"x"))
         assert "first, second" in error.message
 
-    room(scene)
+    play(scene)
 
 
-def test_capture_gets_both_bodies(room):
+def test_capture_gets_both_bodies(play):
     """After the answer, where the configuration asks for it; not where it does not."""
     seen = []
 
-    async def scene(room):
-        await room.model()
+    async def scene(region):
+        await region.model()
         capture = {
             "EnableCapture": True,
             "InitialSamplingPercentage": 100,
             "DestinationS3Uri": "s3://models/captured",
             "CaptureOptions": [{"CaptureMode": "Input"}],
         }
-        await room.config("plain")
-        await room.config("captures", DataCaptureConfig=capture)
-        await room.endpoint("one", "plain")
-        await room.endpoint("two", "captures")
-        await room.invoke(b"a", "one")
-        await room.invoke(b"b", "two", content_type="text/csv", x_amzn_sagemaker_inference_id="i")
+        await region.config("plain")
+        await region.config("captures", DataCaptureConfig=capture)
+        await region.endpoint("one", "plain")
+        await region.endpoint("two", "captures")
+        await region.invoke(b"a", "one")
+        await region.invoke(b"b", "two", content_type="text/csv", x_amzn_sagemaker_inference_id="i")
         await asyncio.sleep(0)
         (exchange,) = seen
         assert (exchange.endpoint, exchange.variant) == ("two", "AllTraffic")
@@ -402,16 +404,16 @@ def test_capture_gets_both_bodies(room):
         assert exchange.inference_id == "i"
         assert exchange.config == capture
 
-    room(scene, capture=seen.append)
+    play(scene, capture=seen.append)
 
 
-def test_all_instances_dead(room):
+def test_all_instances_dead(play):
     """503 with a hint, and no endless search."""
 
-    async def scene(room):
-        await serve(room)
-        room.engine.started[0].die(1)
-        error = await refused("ServiceUnavailable", room.invoke())
+    async def scene(region):
+        await serve(region)
+        region.engine.started[0].die(1)
+        error = await refused("ServiceUnavailable", region.invoke())
         assert "its log stream says why" in error.message
 
-    room(scene)
+    play(scene)

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.unit.region.services.sagemaker.endpoints.conftest import Room
+from tests.unit.region.services.sagemaker.endpoints.conftest import HostingRegion
 from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND, wait_for
 
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import INTERRUPTED
@@ -15,23 +15,23 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import INTERRUP
 CLIENTS = 8
 
 
-async def two_models(room, second="ok"):
-    await room.model("old", PREFIX="old:")
-    await room.model("new", PREFIX="new:", MODE=second)
-    await room.config("old", room.variant(model="old"))
-    await room.config("new", room.variant(model="new"))
-    await room.endpoint("one", "old")
+async def two_models(region, second="ok"):
+    await region.model("old", PREFIX="old:")
+    await region.model("new", PREFIX="new:", MODE=second)
+    await region.config("old", region.variant(model="old"))
+    await region.config("new", region.variant(model="new"))
+    await region.endpoint("one", "old")
 
 
 @asynccontextmanager
-async def load(room):
+async def load(region):
     """Several clients that ask without a pause; yields a count of all answers."""
     answers = Counter()
     over = asyncio.Event()
 
     async def ask():
         while not over.is_set():
-            response = await room.invoke(b"x")
+            response = await region.invoke(b"x")
             answers[response.status, response.body] += 1
 
     clients = [asyncio.create_task(ask()) for _ in range(CLIENTS)]
@@ -42,19 +42,19 @@ async def load(room):
         await asyncio.gather(*clients)
 
 
-async def update(room, config, **more):
-    await room.call("UpdateEndpoint", EndpointName="one", EndpointConfigName=config, **more)
-    return await room.settled()
+async def update(region, config, **more):
+    await region.call("UpdateEndpoint", EndpointName="one", EndpointConfigName=config, **more)
+    return await region.settled()
 
 
-def test_update_under_load_loses_nothing(room):
+def test_update_under_load_loses_nothing(play):
     """Each answer is the old model's or the new one's, and none is an error."""
 
-    async def scene(room):
-        await two_models(room)
-        async with load(room) as answers:
+    async def scene(region):
+        await two_models(region)
+        async with load(region) as answers:
             for config in ("new", "old", "new"):
-                found = await update(room, config)
+                found = await update(region, config)
                 assert found["EndpointStatus"] == "InService"
                 assert found["EndpointConfigName"] == config
                 before = answers.total()
@@ -62,99 +62,99 @@ def test_update_under_load_loses_nothing(room):
                     await asyncio.sleep(0.001)
         assert answers.keys() == {(200, b"old:x"), (200, b"new:x")}
         async with asyncio.timeout(BOUND):
-            while len(room.engine.running) > 1:
+            while len(region.engine.running) > 1:
                 await asyncio.sleep(0.01)
 
-    room(scene)
+    play(scene)
 
 
-def test_request_under_way_is_finished_by_the_old_fleet(room):
+def test_request_under_way_is_finished_by_the_old_fleet(play):
     """Though the new one has taken over."""
 
-    async def scene(room):
-        await two_models(room)
-        (old,) = room.engine.started
-        waiting = asyncio.create_task(room.invoke(b"wait"))
+    async def scene(region):
+        await two_models(region)
+        (old,) = region.engine.started
+        waiting = asyncio.create_task(region.invoke(b"wait"))
         await asyncio.to_thread(old.waiting.acquire)
-        await update(room, "new")
-        assert (await room.invoke(b"x")).body == b"new:x"
+        await update(region, "new")
+        assert (await region.invoke(b"x")).body == b"new:x"
         assert old.code is None
         old.release.set()
         assert (await waiting).body == b"old:wait"
         await asyncio.to_thread(wait_for, lambda: old.code is not None, "the old one goes on")
         assert old.graces == [30]
 
-    room(scene)
+    play(scene)
 
 
-def test_failed_update_is_rolled_back(room):
+def test_failed_update_is_rolled_back(play):
     """The old fleet never stopped; the endpoint says what happened, until the next change."""
 
-    async def scene(room):
-        await two_models(room, second="exits")
-        async with load(room) as answers:
-            found = await update(room, "new")
+    async def scene(region):
+        await two_models(region, second="exits")
+        async with load(region) as answers:
+            found = await update(region, "new")
         assert found["EndpointStatus"] == "InService"
         assert found["EndpointConfigName"] == "old"
         assert "exit code 1" in found["FailureReason"]
         assert answers.keys() == {(200, b"old:x")}
-        assert len(room.engine.running) == 1
-        assert "FailureReason" not in await update(room, "old")
+        assert len(region.engine.running) == 1
+        assert "FailureReason" not in await update(region, "old")
 
-    room(scene)
+    play(scene)
 
 
-def test_weights_and_counts(room):
+def test_weights_and_counts(play):
     """In place: what runs goes on."""
 
-    async def scene(room):
-        await room.model()
-        await room.config("config", room.variant("a"), room.variant("b"))
-        await room.endpoint()
-        first = set(room.engine.started)
+    async def scene(region):
+        await region.model()
+        await region.config("config", region.variant("a"), region.variant("b"))
+        await region.endpoint()
+        first = set(region.engine.started)
         changes = [
             {"VariantName": "a", "DesiredWeight": 3.0},
             {"VariantName": "b", "DesiredInstanceCount": 2},
         ]
         resize = {"EndpointName": "one", "DesiredWeightsAndCapacities": changes}
-        async with load(room) as answers:
-            await room.call("UpdateEndpointWeightsAndCapacities", **resize)
-            found = await room.settled()
+        async with load(region) as answers:
+            await region.call("UpdateEndpointWeightsAndCapacities", **resize)
+            found = await region.settled()
         assert {status for status, _ in answers} <= {200}
         a, b = found["ProductionVariants"]
         assert (a["CurrentWeight"], a["CurrentInstanceCount"]) == (3.0, 1)
         assert (b["CurrentWeight"], b["CurrentInstanceCount"]) == (1.0, 2)
-        assert first <= room.engine.running
+        assert first <= region.engine.running
         changes[1]["DesiredInstanceCount"] = 1
-        await room.call("UpdateEndpointWeightsAndCapacities", **resize)
-        found = await room.settled()
-        assert len(room.engine.running) == 2
-        kept = await update(room, "config", RetainAllVariantProperties=True)
+        await region.call("UpdateEndpointWeightsAndCapacities", **resize)
+        found = await region.settled()
+        assert len(region.engine.running) == 2
+        kept = await update(region, "config", RetainAllVariantProperties=True)
         assert kept["ProductionVariants"][0]["CurrentWeight"] == 3.0
-        reset = await update(room, "config")
+        reset = await update(region, "config")
         assert reset["ProductionVariants"][0]["CurrentWeight"] == 1.0
         changes[0]["VariantName"] = "zzz"
-        assert "zzz" in await room.refused("UpdateEndpointWeightsAndCapacities", **resize)
+        assert "zzz" in await region.refused("UpdateEndpointWeightsAndCapacities", **resize)
 
-    room(scene)
+    play(scene)
 
 
 def test_region_that_ends_and_comes_back(tmp_path):
     """Its endpoints serve again; containers of the first life are gone, and asked about."""
 
     async def main():
-        async with Room(tmp_path) as room:
-            await two_models(room)
-        async with Room(tmp_path) as room:
-            found = await room.settled()
+        async with HostingRegion(tmp_path) as region:
+            await two_models(region)
+        async with HostingRegion(tmp_path) as region:
+            found = await region.settled()
             assert found["EndpointStatus"] == "InService"
-            assert (await room.invoke(b"x")).body == b"old:x"
+            assert (await region.invoke(b"x")).body == b"old:x"
             assert "FailureReason" not in found
-            await room.delete()
-        async with Room(tmp_path) as room:
-            listed = await room.call("ListEndpoints")
+            await region.delete()
+        async with HostingRegion(tmp_path) as region:
+            listed = await region.call("ListEndpoints")
             assert not listed["Endpoints"]
-            assert not room.engine.started
+            assert not region.engine.started
 
     asyncio.run(main())
 
@@ -164,9 +164,9 @@ def test_region_that_was_killed(tmp_path, status):
     """Each state has its way on; leftovers are swept before anything is started."""
 
     async def main():
-        async with Room(tmp_path) as room:
-            await two_models(room)
-            catalog = room.service.endpoints.catalog
+        async with HostingRegion(tmp_path) as region:
+            await two_models(region)
+            catalog = region.endpoints.catalog
             document = catalog.get("one")
         changes = {"EndpointStatus": status}
         if status == "Updating":
@@ -174,36 +174,36 @@ def test_region_that_was_killed(tmp_path, status):
         catalog.put("one", {**document, **changes})
         leftover = tmp_path / "work/endpoints/one/0a/i-0-0"
         leftover.mkdir(parents=True)
-        async with Room(tmp_path) as room:
+        async with HostingRegion(tmp_path) as region:
             if status == "Deleting":
-                await room.gone()
-                assert not room.engine.started
+                await region.gone()
+                assert not region.engine.started
                 return
-            await room.service.endpoints.swept
-            found = await room.settled()
-            ((labels, trees),) = room.engine.swept
+            await region.endpoints.swept
+            found = await region.settled()
+            ((labels, trees),) = region.engine.swept
             assert trees == [leftover]
             assert set(labels) == {f"sagemaker-byoc.{name}" for name in ("state", "region", "kind")}
             assert not leftover.exists()
             if status == "Failed":
                 assert found["EndpointStatus"] == "Failed"
-                assert not room.engine.started
+                assert not region.engine.started
                 return
             assert found["EndpointStatus"] == "InService"
             assert found.get("FailureReason") == (INTERRUPTED if status == "Updating" else None)
-            assert (await room.invoke(b"x")).body == b"old:x"
+            assert (await region.invoke(b"x")).body == b"old:x"
 
     asyncio.run(main())
 
 
-def test_an_unknown_variant_is_refused_with_awss_words(room):
+def test_an_unknown_variant_is_refused_with_awss_words(play):
     """By UpdateEndpointWeightsAndCapacities, which names the configuration."""
 
-    async def scene(room):
-        await room.model()
-        await room.config()
-        await room.endpoint()
-        words = await room.refused(
+    async def scene(region):
+        await region.model()
+        await region.config()
+        await region.endpoint()
+        words = await region.refused(
             "UpdateEndpointWeightsAndCapacities",
             EndpointName="one",
             DesiredWeightsAndCapacities=[{"VariantName": "b", "DesiredWeight": 1.0}],
@@ -212,4 +212,4 @@ def test_an_unknown_variant_is_refused_with_awss_words(room):
             'The variant name(s) "b" is/are not present within endpoint configuration "config".'
         )
 
-    room(scene)
+    play(scene)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from sagemaker_byoc.region.core.polling import CLIENT
 from sagemaker_byoc.region.engines.process import make_engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import GROUP
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 
 PATIENCE = 60.0
@@ -33,14 +35,15 @@ def wait_until(condition, what):
 
 
 @dataclass
-class House:
-    """The service in a thread of its own; its operations as plain calls."""
+class TrainingRegion:
+    """Training jobs with their store and logs, in a thread; operations are plain calls."""
 
     state: Path
     engine: object
     images: object = None
     store: ObjectStore = field(init=False)
     logs: LogStore = field(init=False)
+    context: RegionContext = field(init=False)
     jobs: TrainingJobs = field(init=False)
 
     def __post_init__(self):
@@ -51,14 +54,15 @@ class House:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.jobs = TrainingJobs(
+        self.context = RegionContext(
             state=self.state,
             account=Account(),
-            store=self.store,
-            logs=self.logs,
             engine=self.engine,
             images=self.images or RecordedImages(self.state),
+            store=self.store,
+            logs=self.logs,
         )
+        self.jobs = TrainingJobs(self.context)
         self._on_loop(self._start())
 
     async def _start(self):
@@ -77,7 +81,10 @@ class House:
     def call(self, operation, client="", **parameters):
         async def run():
             CLIENT.set(client)
-            return await self.jobs.operations()[operation](parameters)
+            answer = {**self.jobs.operations(), **self.context.tags.operations()}[operation]
+            if inspect.iscoroutinefunction(answer):
+                return await answer(parameters)
+            return await asyncio.to_thread(answer, parameters)
 
         return self._on_loop(run())
 
@@ -162,7 +169,7 @@ def engine(tmp_path_factory):
 
 
 @pytest.fixture
-def house(tmp_path, engine):
-    made = House(tmp_path / "state", engine)
+def region(tmp_path, engine):
+    made = TrainingRegion(tmp_path / "state", engine)
     yield made
     made.close()

@@ -11,7 +11,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import House, wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import TrainingRegion, wait_until
 
 from sagemaker_byoc.host.registry_images import DOCKER_MANIFEST
 from sagemaker_byoc.region.containers.images import DockerImages, PullError
@@ -214,9 +214,9 @@ class Pulled(RecordedImages):
 
 
 @pytest.fixture
-def pulled(house):
-    found = Pulled(house.state / "pulled")
-    made = House(house.state / "pulled", house.engine, found)
+def pulled(region):
+    found = Pulled(region.state / "pulled")
+    made = TrainingRegion(region.state / "pulled", region.engine, found)
     yield made
     found.done.set()
     made.close()
@@ -250,12 +250,12 @@ def test_a_pull_that_fails_is_the_jobs_reason(pulled, monkeypatch):
     assert reason == "ClientError: Cannot pull image x: no space. Make room"
 
 
-def test_the_warning_stands_in_the_jobs_log(house):
+def test_the_warning_stands_in_the_jobs_log(region):
     class Arm(RecordedImages):
         def resolve(self, uri):
             return replace(super().resolve(uri), architecture="arm64")
 
-    made = House(house.state / "arm", house.engine, Arm(house.state / "arm"))
+    made = TrainingRegion(region.state / "arm", region.engine, Arm(region.state / "arm"))
     try:
         assert made.run("true")["TrainingJobStatus"] == "Completed"
         assert made.log()[0].startswith("byoc: warning: the image is built for arm64")

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import (
     BUCKET,
-    House,
+    TrainingRegion,
     channel,
     wait_until,
 )
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
-def house(tmp_path):
-    made = House(tmp_path / "state", DockerEngine(), DockerImages())
+def region(tmp_path):
+    made = TrainingRegion(tmp_path / "state", DockerEngine(), DockerImages())
     yield made
     made.close()
     label = f"label={STATE_LABEL}={made.state.resolve()}"
@@ -35,39 +35,39 @@ def house(tmp_path):
     assert not docker.run("network", "ls", "--quiet", "--filter", label)
 
 
-def test_file_and_fast_file(house):
+def test_file_and_fast_file(region):
     """Files of its own in File mode, a read-only mount in FastFile mode."""
-    house.put("d/a", b"one\n")
-    house.put("f/b", b"two\n")
-    ended = house.run(
+    region.put("d/a", b"one\n")
+    region.put("f/b", b"two\n")
+    ended = region.run(
         "cd /opt/ml/input/data; cat t/a f/b; echo x > t/a && echo x > f/b || echo refused; "
         "hostname; hostname > /opt/ml/model/m",
         InputDataConfig=[channel("t", "d/"), channel("f", "f/", InputMode="FastFile")],
     )
     assert ended["TrainingJobStatus"] == "Completed"
-    lines = house.log()
+    lines = region.log()
     said = [line for line in lines if "Read-only" not in line]  # sh's stderr, in any order
     assert said == ["one", "two", "refused", "algo-1"]
-    assert house.read("d/a") + house.read("f/b") == b"one\ntwo\n"
-    assert house.objects("out/") == ["out/job-1/output/model.tar.gz"]
+    assert region.read("d/a") + region.read("f/b") == b"one\ntwo\n"
+    assert region.objects("out/") == ["out/job-1/output/model.tar.gz"]
 
 
-def test_pipe(house):
+def test_pipe(region):
     """FIFOs that the region feeds, beside files."""
-    house.put("d/a", b"one\n")
-    house.put("f/b", b"two\n")
-    house.run(
+    region.put("d/a", b"one\n")
+    region.put("f/b", b"two\n")
+    region.run(
         "cd /opt/ml/input/data; cat p_0; until [ -e p_1 ]; do sleep 0.01; done; cat p_1 f/b",
         InputDataConfig=[channel("p", "d/", InputMode="Pipe"), channel("f", "f/")],
     )
-    assert house.log()[:3] == ["one", "one", "two"]
+    assert region.log()[:3] == ["one", "one", "two"]
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_hosts_on_a_network_of_their_own(house, isolated):
+def test_hosts_on_a_network_of_their_own(region, isolated):
     """Names resolve, and checkpoints meet."""
-    house.put("ckpt/old", b"old\n")
-    ended = house.run(
+    region.put("ckpt/old", b"old\n")
+    ended = region.run(
         "cat /opt/ml/checkpoints/old; hostname > /opt/ml/checkpoints/$(hostname); "
         "i=0; until getent hosts algo-1 && getent hosts algo-2; do i=$((i+1)); "
         "[ $i -lt 300 ] || exit 9; sleep 0.1; done > /dev/null; sleep 1",
@@ -75,52 +75,52 @@ def test_hosts_on_a_network_of_their_own(house, isolated):
         EnableNetworkIsolation=isolated,
         CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ckpt"},
     )
-    assert ended["TrainingJobStatus"] == "Completed", (ended, house.log())
-    assert house.objects("ckpt/") == ["ckpt/algo-1", "ckpt/algo-2", "ckpt/old"]
-    assert house.log()[0] == "old"
+    assert ended["TrainingJobStatus"] == "Completed", (ended, region.log())
+    assert region.objects("ckpt/") == ["ckpt/algo-1", "ckpt/algo-2", "ckpt/old"]
+    assert region.log()[0] == "old"
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_an_isolated_network_is_internal(house, isolated):
+def test_an_isolated_network_is_internal(region, isolated):
     """So the Docker engine lets nothing in or out of it."""
     hosts = ("algo-1", "algo-2")
     name = f"byoc-test-network-{os.getpid()}"
     network = Network(name=name, hosts=hosts, isolated=isolated)
-    house.engine.open_network(network)
+    region.engine.open_network(network)
     try:
         form = "{{.Internal}}"
         assert docker.run("network", "inspect", "--format", form, network.name).strip() == (
             "true" if isolated else "false"
         )
     finally:
-        house.engine.close_network(network)
+        region.engine.close_network(network)
 
 
-def test_one_isolated_host(house):
+def test_one_isolated_host(region):
     """No interface but lo, and its own name all the same."""
-    house.run("ls /sys/class/net; getent hosts algo-1", EnableNetworkIsolation=True)
-    assert house.log()[0] == "lo"
-    assert house.log()[1].split() == ["127.0.0.1", "algo-1"]
+    region.run("ls /sys/class/net; getent hosts algo-1", EnableNetworkIsolation=True)
+    assert region.log()[0] == "lo"
+    assert region.log()[1].split() == ["127.0.0.1", "algo-1"]
 
 
-def test_stop_reaches_the_program(house):
+def test_stop_reaches_the_program(region):
     """As on the other engine."""
-    house.create(
+    region.create(
         "trap 'echo saved > /opt/ml/model/m; exit 0' TERM; echo waiting; "
         "while :; do sleep 0.02; done"
     )
-    house.wait_for_line("waiting")
-    house.call("StopTrainingJob", TrainingJobName="job-1")
-    assert house.end()["TrainingJobStatus"] == "Stopped"
-    assert house.objects("out/") == ["out/job-1/output/model.tar.gz"]
+    region.wait_for_line("waiting")
+    region.call("StopTrainingJob", TrainingJobName="job-1")
+    assert region.end()["TrainingJobStatus"] == "Stopped"
+    assert region.objects("out/") == ["out/job-1/output/model.tar.gz"]
 
 
-def test_the_images_own_entrypoint(house):
+def test_the_images_own_entrypoint(region):
     """The word `train` is its argument; the program comes as a channel."""
-    house.put("code/train.py", b"import os; open('/opt/ml/model/m', 'w').write('x'); print('ran')")
-    ended = house.run(InputDataConfig=[channel("code", "code/")])
+    region.put("code/train.py", b"import os; open('/opt/ml/model/m', 'w').write('x'); print('ran')")
+    ended = region.run(InputDataConfig=[channel("code", "code/")])
     assert ended["TrainingJobStatus"] == "Completed"
-    assert "ran" in house.log()
+    assert "ran" in region.log()
 
 
 def test_uris_of_a_registry_are_the_local_images():
@@ -136,21 +136,21 @@ def test_uris_of_a_registry_are_the_local_images():
         images.resolve("example.com/byoc-train:latest")
 
 
-def test_leftovers_of_a_killed_region_are_removed(house):
+def test_leftovers_of_a_killed_region_are_removed(region):
     """By their labels, and nothing else is touched."""
-    labels = {STATE_LABEL: str(house.state), "sagemaker-byoc.job": "lost"}
+    labels = {STATE_LABEL: str(region.state), "sagemaker-byoc.job": "lost"}
     words = [word for pair in labels.items() for word in ("--label", "=".join(pair))]
-    elsewhere = f"{STATE_LABEL}={house.state}/elsewhere"
+    elsewhere = f"{STATE_LABEL}={region.state}/elsewhere"
     other = docker.run("create", "--label", elsewhere, "byoc-train").strip()
     try:
         docker.run("create", *words, "byoc-train")
-        assert house.engine.sweep({**labels, "sagemaker-byoc.job": ""}, []) == 1
+        assert region.engine.sweep({**labels, "sagemaker-byoc.job": ""}, []) == 1
         assert docker.run("container", "inspect", other)
     finally:
         subprocess.run([client(), "rm", "--force", other], check=True, capture_output=True)
 
 
-def test_build_makes_an_image_of_the_program(house, tmp_path, capfd):
+def test_build_makes_an_image_of_the_program(region, tmp_path, capfd):
     """On top of the toolkit's: its entry point, this program, and nothing of the example's."""
     program = tmp_path / "program"
     program.mkdir()
@@ -161,9 +161,9 @@ def test_build_makes_an_image_of_the_program(house, tmp_path, capfd):
         assert main(words) == 0
         image = json.loads(capfd.readouterr().out)["id"]
         ecr = f"000000000000.dkr.ecr.us-east-1.amazonaws.com/{tag}"
-        ended = house.run(algorithm={"TrainingImage": ecr})
-        assert ended["TrainingJobStatus"] == "Completed", house.log()
-        assert "files: ['mine.py']" in house.log()
+        ended = region.run(algorithm={"TrainingImage": ecr})
+        assert ended["TrainingJobStatus"] == "Completed", region.log()
+        assert "files: ['mine.py']" in region.log()
         assert DockerImages().resolve(ecr).digest == image
     finally:
         subprocess.run([client(), "image", "rm", tag], check=True, capture_output=True)
@@ -172,10 +172,10 @@ def test_build_makes_an_image_of_the_program(house, tmp_path, capfd):
 CHECKPOINTS = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/ckpt"}}
 
 
-def test_checkpoints_behind_links_all_arrive(house, monkeypatch):
+def test_checkpoints_behind_links_all_arrive(region, monkeypatch):
     """A link that becomes a folder between two looks, an absolute link, a hostile one, a FIFO."""
     monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.jobs.outputs.INTERVAL", 0.05)
-    house.create(
+    region.create(
         "cd /opt/ml/checkpoints; mkdir s1; echo one > s1/a; ln -s s1 latest; "
         "ln -s /opt/ml/checkpoints/s1/a best; ln -s /etc/passwd leak; mkfifo p; echo z > z; "
         "i=0; while [ ! -e /tmp/go ]; do i=$((i+1)); [ $i -lt 600 ] || exit 9; sleep 0.1; done; "
@@ -183,19 +183,19 @@ def test_checkpoints_behind_links_all_arrive(house, monkeypatch):
         **CHECKPOINTS,
     )
     first = ["ckpt/best", "ckpt/latest/a", "ckpt/s1/a", "ckpt/z"]
-    wait_until(lambda: house.objects("ckpt/") == first, "the first checkpoints")
-    docker.run("exec", f"{house.jobs._context.prefix}-job-1-algo-1", "touch", "/tmp/go")
-    assert house.end()["TrainingJobStatus"] == "Completed"
-    assert house.objects("ckpt/") == sorted([*first, "ckpt/latest/b", "ckpt/zz"])
-    assert house.read("ckpt/best") == b"one\n"
-    told = [line.split()[3] for line in house.log() if line.startswith("byoc: left out")]
+    wait_until(lambda: region.objects("ckpt/") == first, "the first checkpoints")
+    docker.run("exec", f"{region.jobs._context.prefix}-job-1-algo-1", "touch", "/tmp/go")
+    assert region.end()["TrainingJobStatus"] == "Completed"
+    assert region.objects("ckpt/") == sorted([*first, "ckpt/latest/b", "ckpt/zz"])
+    assert region.read("ckpt/best") == b"one\n"
+    told = [line.split()[3] for line in region.log() if line.startswith("byoc: left out")]
     assert sorted(told) == ["/opt/ml/checkpoints/leak", "/opt/ml/checkpoints/p"]
 
 
-def test_a_container_reads_no_host_file(house, tmp_path):
+def test_a_container_reads_no_host_file(region, tmp_path):
     """Links in every folder that is brought out; folders that are gone, or are files."""
     (tmp_path / "secret").write_text("hunter2")
-    ended = house.run(
+    ended = region.run(
         f"cd /opt/ml; for d in model output/data checkpoints; do ln -s {tmp_path}/secret $d/leak; "
         f"ln -s {tmp_path} $d/all; done; ln -s {tmp_path}/secret output/failure; echo x > model/m; "
         "rm -rf checkpoints; echo x > checkpoints; exit 3",
@@ -203,20 +203,20 @@ def test_a_container_reads_no_host_file(house, tmp_path):
         **CHECKPOINTS,
     )
     assert ended["FailureReason"] == "AlgorithmError: , exit code: 3"
-    assert house.objects() == ["out/job-1/output/model/m"]
-    assert len([line for line in house.log() if line.startswith("byoc: left out")]) == 6
+    assert region.objects() == ["out/job-1/output/model/m"]
+    assert len([line for line in region.log() if line.startswith("byoc: left out")]) == 6
 
 
-def test_tensorboard_outside_of_opt_ml(house):
+def test_tensorboard_outside_of_opt_ml(region):
     """Accepted, and uploaded."""
-    house.run(
+    region.run(
         "mkdir -p /opt/tensorboard/run; echo x > /opt/tensorboard/run/events",
         TensorBoardOutputConfig={
             "LocalPath": "/opt/tensorboard",
             "S3OutputPath": f"s3://{BUCKET}/tb",
         },
     )
-    assert house.objects("tb/") == ["tb/job-1/tensorboard-output/run/events"]
+    assert region.objects("tb/") == ["tb/job-1/tensorboard-output/run/events"]
 
 
 WRAPPER = """#!/bin/sh
@@ -241,12 +241,12 @@ def breakable(tmp_path, monkeypatch):
     switch.unlink(missing_ok=True)
 
 
-def test_a_failed_copy_keeps_the_container_until_the_job_is_deleted(house, breakable):
+def test_a_failed_copy_keeps_the_container_until_the_job_is_deleted(region, breakable):
     """Failed with docker's words; the model is still to be had, as the reason says."""
     switch = breakable(":/opt/ml/model/.", "no space left on device")
     switch.touch()
-    ended = house.run("echo precious > /opt/ml/model/m")
-    name = f"{house.jobs._context.prefix}-job-1-algo-1"
+    ended = region.run("echo precious > /opt/ml/model/m")
+    name = f"{region.jobs._context.prefix}-job-1-algo-1"
     assert ended["TrainingJobStatus"] == "Failed"
     assert ended["FailureReason"].startswith(
         "InternalServerError: `docker cp` failed: no space left on device"
@@ -254,26 +254,26 @@ def test_a_failed_copy_keeps_the_container_until_the_job_is_deleted(house, break
     assert f"docker cp {name}:/opt/ml/model ." in ended["FailureReason"]
     switch.unlink()
     assert "precious" in docker.run("cp", f"{name}:/opt/ml/model/m", "-")
-    house.call("DeleteTrainingJob", TrainingJobName="job-1")
+    region.call("DeleteTrainingJob", TrainingJobName="job-1")
     assert name not in docker.run("ps", "--all", "--format", "{{.Names}}")
 
 
-def test_a_command_that_the_image_does_not_have(house):
+def test_a_command_that_the_image_does_not_have(region):
     """The request's fault, in Docker's words; nothing is left."""
-    ended = house.run(algorithm={"ContainerEntrypoint": ["/no/such/command"]})
+    ended = region.run(algorithm={"ContainerEntrypoint": ["/no/such/command"]})
     assert ended["FailureReason"].startswith("ClientError: `docker start` failed: ")
     assert "/no/such/command" in ended["FailureReason"]
 
 
-def test_an_engine_that_dies_under_a_job(house, breakable):
+def test_an_engine_that_dies_under_a_job(region, breakable):
     """InternalServerError; what it could not remove is removed later."""
     switch = breakable("", "Cannot connect to the Docker daemon")
-    house.create("echo waiting; sleep 600")
-    house.wait_for_line("waiting")
-    name = f"{house.jobs._context.prefix}-job-1-algo-1"
+    region.create("echo waiting; sleep 600")
+    region.wait_for_line("waiting")
+    name = f"{region.jobs._context.prefix}-job-1-algo-1"
     switch.touch()
     subprocess.run(["docker", "kill", name], check=True, capture_output=True)
-    reason = house.end()["FailureReason"]
+    reason = region.end()["FailureReason"]
     assert reason.startswith("InternalServerError: algo-1 was lost: `docker wait` failed: Cannot")
     switch.unlink()
-    house.call("DeleteTrainingJob", TrainingJobName="job-1")
+    region.call("DeleteTrainingJob", TrainingJobName="job-1")

@@ -45,17 +45,17 @@ def test_references(uri, host, repository, tag, digest):
 
 
 @pytest.mark.slow
-def test_a_recorded_program_runs_under_every_name_of_it(house, program):
+def test_a_recorded_program_runs_under_every_name_of_it(region, program):
     """ECR's, a local registry's, its own, and its digest's."""
-    digest = record(build(program), house.state, Path(sys.executable))
+    digest = record(build(program), region.state, Path(sys.executable))
     ecr = "000000000000.dkr.ecr.us-east-1.amazonaws.com/mine"
-    images = RecordedImages(house.state)
+    images = RecordedImages(region.state)
     for uri in (f"{ecr}:1", f"{ecr}@{digest}", "127.0.0.1:1/mine:1", "mine:1"):
         assert images.resolve(uri).digest == digest
     assert images.resolve(f"{ecr}:1").resolved == f"{ecr}@{digest}"
-    ended = house.run(algorithm={"TrainingImage": f"{ecr}:1"})
+    ended = region.run(algorithm={"TrainingImage": f"{ecr}:1"})
     assert ended["TrainingJobStatus"] == "Completed"
-    assert house.objects("out/") == ["out/job-1/output/model.tar.gz"]
+    assert region.objects("out/") == ["out/job-1/output/model.tar.gz"]
 
 
 def test_a_name_moves_on_and_a_digest_stays(tmp_path, program):

@@ -14,7 +14,7 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import find_items
-from sagemaker_byoc.region.services.sagemaker.training_jobs.pipes import (
+from sagemaker_byoc.region.services.sagemaker.jobs.pipes import (
     CHUNK,
     LONGEST,
     Feed,
@@ -166,7 +166,7 @@ def test_a_pipe_nobody_opens_keeps_nothing(feed, store):
 
 def test_a_payload_too_long_for_one_record_is_cut(monkeypatch):
     """First, middle, last; without a byte more or less than was said."""
-    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.training_jobs.pipes.LONGEST", 4)
+    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.jobs.pipes.LONGEST", 4)
     assert LONGEST == 2**29 - 1
     data = b"".join(frame(10, [b"0123", b"456789"]))
     flags = [int.from_bytes(data[at + 4 : at + 8], "little") >> 29 for at in (0, 12, 24)]
@@ -177,22 +177,22 @@ def test_a_payload_too_long_for_one_record_is_cut(monkeypatch):
         list(frame(1, [b"ab"]))
 
 
-def test_pipe_in_a_job(house):
+def test_pipe_in_a_job(region):
     """A container reads two epochs of a FIFO; a File channel lies beside it."""
-    house.put("d/a", b"one\n")
-    house.put("f/b", b"two\n")
-    ended = house.run(
+    region.put("d/a", b"one\n")
+    region.put("f/b", b"two\n")
+    ended = region.run(
         "cd /opt/ml/input/data; cat p_0; until [ -e p_1 ]; do sleep 0.01; done; cat p_1 f/b",
         InputDataConfig=[channel("p", "d/", InputMode="Pipe"), channel("f", "f/")],
     )
     assert ended["TrainingJobStatus"] == "Completed"
-    assert house.log()[:3] == ["one", "one", "two"]
+    assert region.log()[:3] == ["one", "one", "two"]
 
 
-def test_broken_pipe_data_fails_the_job(house):
+def test_broken_pipe_data_fails_the_job(region):
     """The reason names the object."""
-    house.put("d/a.gz", b"plain")
-    ended = house.run(
+    region.put("d/a.gz", b"plain")
+    ended = region.run(
         "trap 'exit 0' TERM; cat /opt/ml/input/data/p_0; while :; do sleep 0.01; done",
         InputDataConfig=[channel("p", "d/", InputMode="Pipe", CompressionType="Gzip")],
     )

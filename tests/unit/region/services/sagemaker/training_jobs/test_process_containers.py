@@ -10,7 +10,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, House, wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import (
+    BUCKET,
+    TrainingRegion,
+    wait_until,
+)
 
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.paths import Tree
@@ -96,12 +100,12 @@ REGION = """
 import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from tests.unit.region.services.sagemaker.training_jobs.conftest import House, make_engine
+from tests.unit.region.services.sagemaker.training_jobs.conftest import TrainingRegion, make_engine
 scratch = Path({state!r}).with_name("scratch"); scratch.mkdir()
-house = House(Path({state!r}), make_engine(scratch))
-house.create("setsid sleep 600 & echo started; wait", Tags=[{{"Key": "a", "Value": "b"}}])
-house.run("echo kept > /opt/ml/model/m", "job-2")
-house.wait_for_line("started")
+region = TrainingRegion(Path({state!r}), make_engine(scratch))
+region.create("setsid sleep 600 & echo started; wait", Tags=[{{"Key": "a", "Value": "b"}}])
+region.run("echo kept > /opt/ml/model/m", "job-2")
+region.wait_for_line("started")
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -120,26 +124,26 @@ def test_a_killed_region_starts_again(engine, tmp_path):
             region.kill()
     tree = Tree(state / "work/training-jobs/job-1/algo-1/ml")
     assert [*process.find(tree)]
-    house = House(state, engine)
+    region = TrainingRegion(state, engine)
     try:
         assert not [*process.find(tree)]
-        lost = house.describe("job-1")
+        lost = region.describe("job-1")
         assert lost["TrainingJobStatus"] == lost["SecondaryStatus"] == "Failed"
         assert lost["FailureReason"].startswith("InternalServerError: ")
         assert lost["SecondaryStatusTransitions"][-1]["EndTime"]
-        assert house.describe("job-2")["TrainingJobStatus"] == "Completed"
-        assert house.objects("out/") == ["out/job-2/output/model.tar.gz"]
-        assert house.call("ListTags", ResourceArn=lost["TrainingJobArn"])["Tags"]
+        assert region.describe("job-2")["TrainingJobStatus"] == "Completed"
+        assert region.objects("out/") == ["out/job-2/output/model.tar.gz"]
+        assert region.call("ListTags", ResourceArn=lost["TrainingJobArn"])["Tags"]
         assert not (state / "work/training-jobs").exists()
-        assert house.run("true", "job-3")["TrainingJobStatus"] == "Completed"
+        assert region.run("true", "job-3")["TrainingJobStatus"] == "Completed"
     finally:
-        house.close()
+        region.close()
 
 
-def test_records_can_be_read(house):
+def test_records_can_be_read(region):
     """JSON on disk, one file a job."""
-    house.run("true")
-    (record,) = (house.state / "sagemaker/training-jobs").iterdir()
+    region.run("true")
+    (record,) = (region.state / "sagemaker/training-jobs").iterdir()
     assert record.name == "job-1.json"
     document = json.loads(record.read_text())
     assert document["OutputDataConfig"]["S3OutputPath"] == f"s3://{BUCKET}/out"

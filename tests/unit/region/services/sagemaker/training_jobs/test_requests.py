@@ -21,25 +21,25 @@ def refusal(call, *arguments, **parameters):
     return found.value
 
 
-def test_a_name_is_used_once(house):
+def test_a_name_is_used_once(region):
     """Also that of a job that has ended; deleted, it is free again."""
-    arn = house.create("true")
-    error = refusal(house.create, "true")
+    arn = region.create("true")
+    error = refusal(region.create, "true")
     assert error.code == "ResourceInUse"
     assert error.message == (
         "Training job names must be unique within an AWS account and region, and a training job "
         f"with this name already exists ({arn})"
     )
-    house.end()
-    assert refusal(house.create, "true").code == "ResourceInUse"
-    house.call("DeleteTrainingJob", TrainingJobName="job-1")
-    assert house.run("true")["TrainingJobStatus"] == "Completed"
+    region.end()
+    assert refusal(region.create, "true").code == "ResourceInUse"
+    region.call("DeleteTrainingJob", TrainingJobName="job-1")
+    assert region.run("true")["TrainingJobStatus"] == "Completed"
 
 
 @pytest.mark.parametrize("operation", ["Describe", "Stop", "Delete"])
-def test_an_unknown_job(house, operation):
+def test_an_unknown_job(region, operation):
     """ValidationException, as the service has it."""
-    error = refusal(house.call, f"{operation}TrainingJob", TrainingJobName="absent")
+    error = refusal(region.call, f"{operation}TrainingJob", TrainingJobName="absent")
     assert (error.code, error.message) == ("ValidationException", "Requested resource not found.")
 
 
@@ -92,12 +92,12 @@ ODD = {"InstanceGroupNames": ["other"]}
         ({"HyperParameters": {"k": "v" * 2501}}, "limit 2500"),
     ],
 )
-def test_refused(house, more, words):
+def test_refused(region, more, words):
     """With the member, its value and the hint; and no job is there."""
-    house.put("a")
-    error = refusal(house.create, "true", **more)
+    region.put("a")
+    error = refusal(region.create, "true", **more)
     assert words in error.message
-    assert not house.call("ListTrainingJobs")["TrainingJobSummaries"]
+    assert not region.call("ListTrainingJobs")["TrainingJobSummaries"]
 
 
 RESERVED = (
@@ -123,12 +123,12 @@ RESERVED = (
         ("ProfilerConfig", "/opt", "absolute path of a folder"),
     ],
 )
-def test_report_folders_that_are_refused(house, member, path, words):
+def test_report_folders_that_are_refused(region, member, path, words):
     """TensorBoard's in SageMaker's words; by name what could not be uploaded."""
     config = {"S3OutputPath": f"s3://{BUCKET}/r", "LocalPath": path}
     if member == "ProfilerConfig":
         config["ProfilingParameters"] = {"LocalPath": config.pop("LocalPath")}
-    assert words in refusal(house.create, "true", **{member: config}).message
+    assert words in refusal(region.create, "true", **{member: config}).message
 
 
 @pytest.mark.parametrize(
@@ -140,33 +140,33 @@ def test_report_folders_that_are_refused(house, member, path, words):
         ("ProfilerConfig", "/opt/ml/output/p", "profiler-output"),
     ],
 )
-def test_report_folders_that_are_accepted_are_uploaded(house, member, path, folder):
+def test_report_folders_that_are_accepted_are_uploaded(region, member, path, folder):
     """Wherever they are in the container; and nothing of them is on the host."""
     config = {"S3OutputPath": f"s3://{BUCKET}/r", "LocalPath": path}
     if member == "ProfilerConfig":
         config["ProfilingParameters"] = {"LocalPath": config.pop("LocalPath")}
-    ended = house.run(f"mkdir -p {path}/run && echo x > {path}/run/f", **{member: config})
-    assert ended["TrainingJobStatus"] == "Completed", house.log()
-    assert house.objects("r/") == [f"r/job-1/{folder}/run/f"]
+    ended = region.run(f"mkdir -p {path}/run && echo x > {path}/run/f", **{member: config})
+    assert ended["TrainingJobStatus"] == "Completed", region.log()
+    assert region.objects("r/") == [f"r/job-1/{folder}/run/f"]
     assert not Path(path).exists()
 
 
-def test_a_job_that_runs_is_not_deleted(house):
+def test_a_job_that_runs_is_not_deleted(region):
     """ResourceInUse, as the model says."""
-    house.create("while :; do sleep 0.02; done")
-    error = refusal(house.call, "DeleteTrainingJob", TrainingJobName="job-1")
+    region.create("while :; do sleep 0.02; done")
+    error = refusal(region.call, "DeleteTrainingJob", TrainingJobName="job-1")
     assert error.code == "ResourceInUse"
-    house.call("StopTrainingJob", TrainingJobName="job-1")
-    house.end()
+    region.call("StopTrainingJob", TrainingJobName="job-1")
+    region.end()
 
 
-def test_listing(house):
+def test_listing(region):
     """Filters, both orders, and pages that do not shift."""
     for name in ("b", "a", "c"):
-        house.run("exit 1" if name == "c" else "true", name)
+        region.run("exit 1" if name == "c" else "true", name)
 
     def names(**parameters):
-        answer = house.call("ListTrainingJobs", **parameters)
+        answer = region.call("ListTrainingJobs", **parameters)
         return [job["TrainingJobName"] for job in answer["TrainingJobSummaries"]]
 
     assert names() == ["b", "a", "c"]
@@ -174,98 +174,98 @@ def test_listing(house):
     assert names(SortBy="Name", SortOrder="Descending") == ["c", "b", "a"]
     assert names(StatusEquals="Failed") == ["c"]
     assert names(NameContains="A") == ["a"]
-    created = house.describe("a")["CreationTime"]
+    created = region.describe("a")["CreationTime"]
     assert names(CreationTimeAfter=created) == ["a", "c"]
     assert names(CreationTimeBefore=created) == ["b", "a"]
-    first = house.call("ListTrainingJobs", MaxResults=2)
+    first = region.call("ListTrainingJobs", MaxResults=2)
     assert names(NextToken=first["NextToken"]) == ["c"]
-    last = house.call("ListTrainingJobs", MaxResults=2, NextToken=first["NextToken"])
+    last = region.call("ListTrainingJobs", MaxResults=2, NextToken=first["NextToken"])
     assert "NextToken" not in last
     assert refusal(names, NextToken="nonsense").code == "ValidationException"
 
 
-def test_tags(house):
+def test_tags(region):
     """From the request on, and gone with the job."""
-    arn = house.create("true", Tags=[{"Key": "team", "Value": "a"}])
+    arn = region.create("true", Tags=[{"Key": "team", "Value": "a"}])
     add = [{"Key": "team", "Value": "b"}, {"Key": "x", "Value": ""}]
-    assert house.call("AddTags", ResourceArn=arn, Tags=add)["Tags"] == add
-    house.call("DeleteTags", ResourceArn=arn, TagKeys=["x", "absent"])
-    assert house.call("ListTags", ResourceArn=arn)["Tags"] == add[:1]
+    assert region.call("AddTags", ResourceArn=arn, Tags=add)["Tags"] == add
+    region.call("DeleteTags", ResourceArn=arn, TagKeys=["x", "absent"])
+    assert region.call("ListTags", ResourceArn=arn)["Tags"] == add[:1]
     many = [{"Key": str(n), "Value": ""} for n in range(50)]
-    assert refusal(house.call, "AddTags", ResourceArn=arn, Tags=many).code == (
+    assert refusal(region.call, "AddTags", ResourceArn=arn, Tags=many).code == (
         "ResourceLimitExceeded"
     )
-    house.end()
-    house.call("DeleteTrainingJob", TrainingJobName="job-1")
-    assert house.call("ListTags", ResourceArn=arn)["Tags"] == []
+    region.end()
+    region.call("DeleteTrainingJob", TrainingJobName="job-1")
+    assert region.call("ListTags", ResourceArn=arn)["Tags"] == []
 
 
-def test_describe_holds_back_what_is_no_news(house, monkeypatch):
+def test_describe_holds_back_what_is_no_news(region, monkeypatch):
     """The first look of each client at once; the next when something has changed."""
-    held = replace(house.jobs._watch.subject, hold=60.0, settle=60.0)
-    monkeypatch.setattr(house.jobs._watch, "subject", held)
-    house.create("while [ ! -e /opt/ml/input/go ]; do sleep 0.01; done")
-    go = house.state / "work/training-jobs/job-1/algo-1/ml/input/go"
-    wait_until(lambda: "progress" in str(house.describe()["SecondaryStatusTransitions"]), "it")
+    held = replace(region.jobs._watch.subject, hold=60.0, settle=60.0)
+    monkeypatch.setattr(region.jobs._watch, "subject", held)
+    region.create("while [ ! -e /opt/ml/input/go ]; do sleep 0.01; done")
+    go = region.state / "work/training-jobs/job-1/algo-1/ml/input/go"
+    wait_until(lambda: "progress" in str(region.describe()["SecondaryStatusTransitions"]), "it")
     look = {"TrainingJobName": "job-1"}
-    assert house.call("DescribeTrainingJob", "one", **look)["SecondaryStatus"] == "Training"
+    assert region.call("DescribeTrainingJob", "one", **look)["SecondaryStatus"] == "Training"
     answers = []
     held = threading.Thread(
-        target=lambda: answers.append(house.call("DescribeTrainingJob", "one", **look))
+        target=lambda: answers.append(region.call("DescribeTrainingJob", "one", **look))
     )
     held.start()
-    assert house.call("DescribeTrainingJob", "two", **look)["SecondaryStatus"] == "Training"
+    assert region.call("DescribeTrainingJob", "two", **look)["SecondaryStatus"] == "Training"
     assert not answers
     go.touch()
     held.join()
     assert answers[0]["SecondaryStatus"] == "Completed"  # held until the end, which is so near
-    house.end()
+    region.end()
     for _ in range(2):  # a job that has ended has no more news
-        assert house.call("DescribeTrainingJob", "one", **look)["SecondaryStatus"] == "Completed"
+        assert region.call("DescribeTrainingJob", "one", **look)["SecondaryStatus"] == "Completed"
 
 
-def test_a_waiter_is_answered_at_the_end(house):
+def test_a_waiter_is_answered_at_the_end(region):
     """It takes no notice of what comes between, and would sleep for two minutes."""
-    house.create("sleep 0.2")
+    region.create("sleep 0.2")
 
     async def look():
         WAITS.set(True)
-        describe = house.jobs.operations()["DescribeTrainingJob"]
+        describe = region.jobs.operations()["DescribeTrainingJob"]
         return await describe({"TrainingJobName": "job-1"})
 
-    assert house._on_loop(look())["TrainingJobStatus"] == "Completed"
+    assert region._on_loop(look())["TrainingJobStatus"] == "Completed"
 
 
-def test_a_client_that_follows_is_told_at_once(house, monkeypatch):
+def test_a_client_that_follows_is_told_at_once(region, monkeypatch):
     """A change is not held back although the end may be near."""
-    held = replace(house.jobs._watch.subject, hold=60.0, settle=60.0)
-    monkeypatch.setattr(house.jobs._watch, "subject", held)
+    held = replace(region.jobs._watch.subject, hold=60.0, settle=60.0)
+    monkeypatch.setattr(region.jobs._watch, "subject", held)
 
     async def look():
         CLIENT.set("one")
         FOLLOWS.set(True)
-        describe = house.jobs.operations()["DescribeTrainingJob"]
+        describe = region.jobs.operations()["DescribeTrainingJob"]
         return (await describe({"TrainingJobName": "job-1"}))["SecondaryStatus"]
 
-    house.create("while :; do sleep 0.02; done")
-    while house._on_loop(look()) != "Training":
+    region.create("while :; do sleep 0.02; done")
+    while region._on_loop(look()) != "Training":
         pass
 
 
-def test_describe_is_held_for_a_bounded_time(house, monkeypatch):
+def test_describe_is_held_for_a_bounded_time(region, monkeypatch):
     """Then the same answer comes again."""
-    held = replace(house.jobs._watch.subject, hold=0.2, settle=0.1)
-    monkeypatch.setattr(house.jobs._watch, "subject", held)
-    house.create("while :; do sleep 0.02; done")
-    wait_until(lambda: "progress" in str(house.describe()["SecondaryStatusTransitions"]), "it")
+    held = replace(region.jobs._watch.subject, hold=0.2, settle=0.1)
+    monkeypatch.setattr(region.jobs._watch, "subject", held)
+    region.create("while :; do sleep 0.02; done")
+    wait_until(lambda: "progress" in str(region.describe()["SecondaryStatusTransitions"]), "it")
     look = {"TrainingJobName": "job-1"}
-    first = house.call("DescribeTrainingJob", "one", **look)
+    first = region.call("DescribeTrainingJob", "one", **look)
     began = time.monotonic()
-    assert house.call("DescribeTrainingJob", "one", **look) == first
+    assert region.call("DescribeTrainingJob", "one", **look) == first
     assert time.monotonic() - began >= 0.3
-    assert not house.jobs._watch._waiting
-    house.call("StopTrainingJob", TrainingJobName="job-1")
-    house.end()
+    assert not region.jobs._watch._waiting
+    region.call("StopTrainingJob", TrainingJobName="job-1")
+    region.end()
 
 
 def test_members_that_aws_always_returns():

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sagemaker_byoc.contract.variables import METRICS_DIRECTORY
-from sagemaker_byoc.training.library.appending import Appender
+from sagemaker_byoc.training.library.outputs import Appender
 
 
 class Row(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ModelData, fetch
+from sagemaker_byoc.region.services.sagemaker.models import ModelData, fetch
 
 DATA = ModelData(uri="s3://bucket/m/", is_archive=False)
 

@@ -17,7 +17,7 @@ from sagemaker_byoc.contract.training.runs import (
     lint,
     values,
 )
-from sagemaker_byoc.training.library.track.sinks import (
+from sagemaker_byoc.training.library.metric_files import (
     EventFile,
     Row,
     crc32c,

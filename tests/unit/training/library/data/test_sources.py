@@ -20,9 +20,8 @@ from sagemaker_byoc.contract.training.channels import (
     write_channels,
 )
 from sagemaker_byoc.training.library.data.channel import channel
-from sagemaker_byoc.training.library.data.files import DataError
-from sagemaker_byoc.training.library.data.pipe import PipeError
 from sagemaker_byoc.training.library.data.records import Framing, RecordError, encode_record
+from sagemaker_byoc.training.library.data.sources import DataError, PipeError
 from sagemaker_byoc.training.library.process import Place, job
 
 pytestmark = pytest.mark.slow  # real processes

@@ -14,9 +14,9 @@ from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
-from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
 from sagemaker_byoc.region.services.sagemaker.jobs.outputs import ReportPlan
 from sagemaker_byoc.region.services.sagemaker.training_jobs.job_runs import is_region, region_runs
+from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import GROUP
 
 START, END = (datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC) for second in (0, 30))
 

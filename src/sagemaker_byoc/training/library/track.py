@@ -35,16 +35,16 @@ from sagemaker_byoc.contract.training.runs import (
     lint,
 )
 from sagemaker_byoc.contract.variables import TENSORBOARD_DIR
+from sagemaker_byoc.training.library.metric_files import EventFile, MetricFile, Row, Sink
 from sagemaker_byoc.training.library.metrics import Metrics, Value, say
+from sagemaker_byoc.training.library.mlflow import MlflowSink
 from sagemaker_byoc.training.library.process import job
-from sagemaker_byoc.training.library.track.mlflow import MlflowSink
-from sagemaker_byoc.training.library.track.run_facts import (
+from sagemaker_byoc.training.library.run_facts import (
     artifact,
     code_commit,
     image_digest,
     plain_parameters,
 )
-from sagemaker_byoc.training.library.track.sinks import EventFile, MetricFile, Row, Sink
 
 CLOSE_SECONDS = 30.0
 SIGTERM_SECONDS = 10.0
@@ -191,7 +191,7 @@ class Track(Metrics):
         )
         self._keep_record()
         if self._mlflow:
-            self._mlflow.set_status(self.record.status)
+            self._mlflow.status = self.record.status
         for sink in self._sinks:
             try:
                 sink.close(seconds)

@@ -1,1 +1,0 @@
-"""What the watch reports: findings, history, and the page."""
