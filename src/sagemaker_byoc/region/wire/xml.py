@@ -35,8 +35,8 @@ def escaped(value: str) -> str:
     return _CONTROL.sub(lambda match: f"&#x{ord(match[0]):x};", escape(value, {'"': "&quot;"}))
 
 
-def render_s3_error(request: Request, error: AwsError, resource: str = "") -> Response:
-    """Write S3's document. `resource` is `/BUCKET/KEY`, if that is not the path."""
+def render_s3_error(request: Request, error: AwsError) -> Response:
+    """Write S3's document. The request has its bucket in the path."""
     headers = {"x-amz-request-id": request.id, **error.headers}
     if request.method == "HEAD":
         return Response(status=error.status, headers=headers)
@@ -46,7 +46,7 @@ def render_s3_error(request: Request, error: AwsError, resource: str = "") -> Re
             element("Code", error.code),
             element("Message", error.message),
             *(element(name, value) for name, value in error.details.items()),
-            element("Resource", resource or request.path),
+            element("Resource", request.path),
             element("RequestId", request.id),
         ],
     )
