@@ -1,11 +1,12 @@
 """Programs of tests/zoo/trainers as processes: several ranks, and kills at any instant."""
 
+import multiprocessing
 import os
 import random
+import runpy
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,26 +25,53 @@ def free_port():
         return str(probe.getsockname()[1])
 
 
-def start(folders, *words):
-    """One process a rank, each with the folder that its host has."""
-    port = free_port()
-    for rank, folder in enumerate(folders):
-        environ = dict(os.environ, RANK=str(rank), WORLD_SIZE=str(len(folders)))
-        environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, ZOO / "library_ranks.py", folder, *map(str, words)]
-        pipe = subprocess.PIPE
-        yield subprocess.Popen(command, env=environ, text=True, stdout=pipe, stderr=pipe)
+# Forked from a process that has imported torch: the imports take longer than the programs.
+PROGRAMS = multiprocessing.get_context("forkserver")
+PROGRAMS.set_forkserver_preload(
+    ["sagemaker_byoc.training.library.checkpoint", "torch.distributed.fsdp"]
+)
+
+
+def program(name, environ, output, words):
+    """Run a program of the zoo in this process, its output in a file."""
+    os.environ.update(environ)
+    with open(output, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = [name, *words]
+    runpy.run_path(str(ZOO / name), run_name="__main__")
+
+
+def start(name, output, *words, **environ):
+    process = PROGRAMS.Process(
+        target=program, args=(name, environ, output, [str(word) for word in words]), daemon=True
+    )
+    process.start()
+    return process
 
 
 def run(folders, *words):
-    """What each rank printed, by name; the test fails with a rank's own words."""
+    """What each rank printed, by name; the test fails with a rank's own words.
+
+    One process per rank, each with the folder that its host has.
+    """
+    port = free_port()
+    outputs = [Path(f"{folder}.rank-{rank}") for rank, folder in enumerate(folders)]
+    processes = [
+        start(
+            "library_ranks.py", output, folder, *words,
+            RANK=str(rank), WORLD_SIZE=str(len(folders)),
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+        )
+        for rank, (folder, output) in enumerate(zip(folders, outputs, strict=True))
+    ]  # fmt: skip
     found = []
-    processes = list(start(folders, *words))
-    for process in processes:
-        out, err = process.communicate(timeout=DEADLINE)
-        assert process.returncode == 0, err
+    for process, output in zip(processes, outputs, strict=True):
+        process.join(DEADLINE)
+        said = output.read_text()
+        assert process.exitcode == 0, said
         # Gloo of torch 2.10 says on stdout how many ranks are connected.
-        found.append(dict(pair.split("=") for pair in out.split() if "=" in pair))
+        found.append(dict(pair.split("=") for pair in said.split() if "=" in pair))
     return found
 
 
@@ -107,24 +135,25 @@ def test_20_kills_at_random_instants_change_no_bit_of_any_loss(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
-    command = [sys.executable, str(ZOO / "library_kill9.py")]
     instants = random.Random(9)
     for _ in range(kills):
-        process = subprocess.Popen([*command, killed, str(total)], stderr=subprocess.DEVNULL)
         size = (killed / "losses").stat().st_size if (killed / "losses").exists() else 0
+        process = start("library_kill9.py", tmp_path / "said", killed, total)
         deadline = time.monotonic() + DEADLINE
-        # Not before it trains: a kill while torch is imported tests nothing.
+        # Not before it trains: a kill before the first step tests nothing.
         while not ((killed / "losses").exists() and (killed / "losses").stat().st_size > size):
-            assert process.poll() is None
+            assert process.is_alive()
             assert time.monotonic() < deadline
             time.sleep(0.002)
         time.sleep(instants.uniform(0, 0.25))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     reached = max(losses(killed))
-    last = str(reached + 10)
-    subprocess.run([*command, killed, last], check=True, timeout=DEADLINE)
-    subprocess.run([*command, whole, last], check=True, timeout=DEADLINE)
+    for folder in (killed, whole):
+        process = start("library_kill9.py", tmp_path / "said", folder, reached + 10)
+        process.join(DEADLINE)
+        assert process.exitcode == 0, (tmp_path / "said").read_text()
     expected, found = losses(whole), losses(killed)
     assert reached > kills
     assert {step for step, values in found.items() if len(values) > 1} == set()
