@@ -54,9 +54,10 @@ def test_handlers(tmp_path):
         assert float(reply.text) == pytest.approx(first, abs=0.1)
 
 
-@pytest.fixture
-def generator(tmp_path):
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
     """A GPT with the weights that it begins its training with, exported, packed and unpacked."""
+    tmp_path = tmp_path_factory.mktemp("generator")
     program = (
         "import sys, torch; sys.path.insert(0, sys.argv[1]); from model import GPT;"
         "from sagemaker_byoc.training import export_model; from pathlib import Path;"

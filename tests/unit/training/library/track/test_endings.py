@@ -86,6 +86,7 @@ def endings(tmp_path_factory):
     subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(programs)],
         env={**os.environ, "SAGEMAKER_BASE_DIR": str(base)},
+        cwd=base,  # in a checkout each program would ask git for its state
         check=True,
         capture_output=True,
     )
