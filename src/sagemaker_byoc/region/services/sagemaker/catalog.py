@@ -91,7 +91,7 @@ def could_not_find(kind: str, arn: str) -> AwsError:
 
 
 def already_exists(kind: str, arn: str) -> AwsError:
-    """SDKs look for this text, to continue with the existing resource."""
+    """Return the error whose text SDKs look for, to continue with the existing resource."""
     return invalid(f'Cannot create already existing {kind} "{arn}".')
 
 
