@@ -209,14 +209,6 @@ class Ensuring:
             self.done.append(f"the last {self.wanted.untagged_kept} untagged images kept")
 
 
-def ensure(cloud: Cloud, wanted: WantedRepository) -> Repository:
-    """Create a repository, or change what is not as wanted."""
-    ensuring = Ensuring(cloud, wanted)
-    for _, _, act in ensuring.steps():
-        act()
-    return ensuring.repository
-
-
 def stored_image(cloud: Cloud, wanted: WantedRepository, digest: str) -> StoredImage:
     asked = describe_image(wanted, digest)
     detail = only(asked, cloud.call(asked), "imageDetails")

@@ -53,7 +53,8 @@ def add_package(name: str, environ: Mapping[str, str] = os.environ) -> str:
 
 def missing(extra: str) -> list[str]:
     """Return the distributions that `extra` asks for and that are not installed."""
-    return [name for name in map(_name, requirements(extra)) if not _is_installed(name)]
+    names = (re.split(r"[^\w.-]", wish, maxsplit=1)[0] for wish in requirements(extra))
+    return [name for name in names if not _is_installed(name)]
 
 
 def requirements(extra: str) -> list[str]:
@@ -130,11 +131,6 @@ def _direct_url() -> dict[str, Any]:
     except (metadata.PackageNotFoundError, ValueError):
         return {}
     return as_object(found)
-
-
-def _name(requirement: str) -> str:
-    found = re.match(r"[\w.-]+", requirement)
-    return found[0] if found else requirement
 
 
 def _is_installed(name: str) -> bool:

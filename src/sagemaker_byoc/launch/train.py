@@ -121,22 +121,27 @@ def plan(settings: TrainSettings, place: Place, *, new: str = "") -> Plan:
     groups = "InstanceGroups" in shared.request[OPERATION].get("ResourceConfig", {})
     if not groups:
         require_instance_type(shared)
+    hosts = {"InstanceType": shared.instance_type, "InstanceCount": shared.instance_count}
     channels, uploads = _channels(settings, place)
+    metrics = [{"Name": name, "Regex": regex} for name, regex in settings.metrics.items()]
     output = settings.output or f"s3://{place.data_bucket}/{stem}/output"
     request: dict[str, Any] = {
         "AlgorithmSpecification": {
             "TrainingImage": place.image,
             "TrainingInputMode": InputMode.FILE.value,
-            **_metrics(settings),
+            **({"MetricDefinitions": metrics} if metrics else {}),
         },
         "RoleArn": place.role,
         **({"InputDataConfig": channels} if channels else {}),
         "OutputDataConfig": {"S3OutputPath": output},
         "ResourceConfig": {
-            **({} if groups else _instances(shared)),
+            **({} if groups else hosts),
             "VolumeSizeInGB": settings.volume_gb,
         },
-        "StoppingCondition": _stopping(settings),
+        "StoppingCondition": {
+            "MaxRuntimeInSeconds": settings.max_runtime,
+            **({"MaxWaitTimeInSeconds": settings.max_wait} if settings.max_wait else {}),
+        },
         **({"EnableManagedSpotTraining": True} if settings.max_wait else {}),
         **({"HyperParameters": dict(settings.hyperparameters)} if settings.hyperparameters else {}),
         **({"Environment": dict(shared.environment)} if shared.environment else {}),
@@ -228,22 +233,8 @@ def _channels(
     return found, tuple(uploads)
 
 
-def _instances(shared: Shared) -> dict[str, Any]:
-    return {"InstanceType": shared.instance_type, "InstanceCount": shared.instance_count}
-
-
 def _environment(shared: Shared, place: Place) -> dict[str, str]:
     """Return the user's variables, and if there is room those that our library records of a run."""
     known = {CODE_COMMIT: place.commit, IMAGE_DIGEST: place.digest}
     found = {name: value for name, value in known.items() if value} | {**shared.environment}
     return found if len(found) <= facts.ENVIRONMENT.value else dict(shared.environment)
-
-
-def _metrics(settings: TrainSettings) -> dict[str, Any]:
-    definitions = [{"Name": name, "Regex": regex} for name, regex in settings.metrics.items()]
-    return {"MetricDefinitions": definitions} if definitions else {}
-
-
-def _stopping(settings: TrainSettings) -> dict[str, int]:
-    found = {"MaxRuntimeInSeconds": settings.max_runtime}
-    return found | ({"MaxWaitTimeInSeconds": settings.max_wait} if settings.max_wait else {})

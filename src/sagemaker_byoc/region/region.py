@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import logging
 import os
 import socket
@@ -25,7 +24,7 @@ from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.wire.admission import Admission
-from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.http import Request, Response, json_response
 from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.routing import OWN_PREFIX, Router
 from sagemaker_byoc.region.wire.server import Application, RegionServer, listen, make_server
@@ -64,7 +63,7 @@ class Region:
         self._port = port
         self._running: _Running | None = None
         self.ended = threading.Event()
-        """Set when the region no longer answers, for whatever reason."""
+        """Set when the region no longer answers, for any reason."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -255,20 +254,14 @@ class Control:
         command, _, name = request.path.removeprefix(OWN_PREFIX).partition("/")
         match request.method, command:
             case "GET", "status":
-                return _json(self._status())
+                return json_response(self._status())
             case "POST", "down":
                 self._end()
-                return _json({})
+                return json_response({})
             case "POST", "interrupt" if name:
                 self._jobs.interrupt(name)
-                return _json({})
+                return json_response({})
         raise AwsError("NotFound", f"{request.method} {request.path} does not exist", status=404)
-
-
-def _json(document: dict[str, object]) -> Response:
-    return Response(
-        headers={"Content-Type": "application/json"}, body=json.dumps(document).encode()
-    )
 
 
 class _Listeners:

@@ -15,6 +15,14 @@ from sagemaker_byoc.contract.errors import RequestError
 WANTED = ecr.WantedRepository(name="mine", account="123456789012")
 
 
+def ensure(cloud, wanted):
+    """Make the calls, as `byoc push` does one by one."""
+    ensuring = ecr.Ensuring(cloud, wanted)
+    for _, _, act in ensuring.steps():
+        act()
+    return ensuring.repository
+
+
 class Played:
     """A cloud of one repository, which remembers what was done to it."""
 
@@ -57,39 +65,39 @@ class Played:
 def test_a_missing_one_is_made_once():
     cloud = Played()
     wanted = replace(WANTED, mutability=ecr.IMMUTABLE, scan_on_push=True, untagged_kept=3)
-    made = ecr.ensure(cloud, wanted)
+    made = ensure(cloud, wanted)
     assert made.uri == "host/mine"
     assert made.mutability == ecr.IMMUTABLE
     assert made.done == ("created", "the last 3 untagged images kept")
     cloud.calls.clear()
-    assert ecr.ensure(cloud, wanted).done == ()
+    assert ensure(cloud, wanted).done == ()
     assert cloud.changes == []
 
 
 def test_what_is_not_asked_for_stays():
     cloud = Played(repository={"repositoryUri": "host/mine", "imageTagMutability": ecr.IMMUTABLE})
-    assert ecr.ensure(cloud, WANTED) == ecr.Repository("host/mine", ecr.IMMUTABLE, ())
+    assert ensure(cloud, WANTED) == ecr.Repository("host/mine", ecr.IMMUTABLE, ())
     assert cloud.calls == ["DescribeRepositories"]
 
 
 def test_what_is_asked_for_is_changed():
     cloud = Played(repository={"repositoryUri": "host/mine", "imageTagMutability": ecr.IMMUTABLE})
     wanted = replace(WANTED, mutability=ecr.MUTABLE, scan_on_push=True, untagged_kept=2)
-    assert ecr.ensure(cloud, wanted).mutability == ecr.MUTABLE
+    assert ensure(cloud, wanted).mutability == ecr.MUTABLE
     assert cloud.changes == [
         "PutImageTagMutability",
         "PutImageScanningConfiguration",
         "PutLifecyclePolicy",
     ]
     assert json.loads(cloud.policy)["rules"][0]["selection"]["countNumber"] == 2
-    assert ecr.ensure(cloud, replace(wanted, untagged_kept=9)).done[-1].startswith("the last 9")
+    assert ensure(cloud, replace(wanted, untagged_kept=9)).done[-1].startswith("the last 9")
 
 
 @pytest.mark.parametrize("policy", ['{"rules": [{"description": "theirs"}]}', "[]", "not JSON"])
 def test_somebody_elses_lifecycle_is_not_replaced(policy):
     cloud = Played(repository={"repositoryUri": "host/mine"}, policy=policy)
     with pytest.raises(RequestError, match="lifecycle policy of its own") as caught:
-        ecr.ensure(cloud, replace(WANTED, untagged_kept=2))
+        ensure(cloud, replace(WANTED, untagged_kept=2))
     assert "Leave --lifecycle out" in caught.value.hint
     assert cloud.policy == policy
 
@@ -100,7 +108,7 @@ def test_somebody_else_was_quicker_to_make_it():
             super().create_repository(parameters)
             raise AwsError("RepositoryAlreadyExistsException", "there", hint="")
 
-    assert ecr.ensure(Raced(), WANTED).uri == "host/mine"
+    assert ensure(Raced(), WANTED).uri == "host/mine"
 
 
 def test_a_refusal_is_passed_on():
@@ -109,7 +117,7 @@ def test_a_refusal_is_passed_on():
             raise AwsError("AccessDeniedException", "not you", hint="ask")
 
     with pytest.raises(AwsError, match="not you"):
-        ecr.ensure(Denied(), WANTED)
+        ensure(Denied(), WANTED)
 
 
 def test_a_password_with_colons_in_it():

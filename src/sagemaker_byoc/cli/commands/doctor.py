@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,26 +141,24 @@ def python() -> Check:
 def extras() -> Iterator[Check]:
     """Look at each extra of this package by itself."""
     for name, extra, purpose in _EXTRAS:
+        check = partial(Check, name, f"extra {extra}")
         missing = installation.missing(extra)
         if missing:
             found = f"for {purpose}: {', '.join(missing)} missing"
-            fix = installation.add_extra(extra)
-            yield Check(name, f"extra {extra}", WARNING, found, fix)
+            yield check(WARNING, found, installation.add_extra(extra))
         else:
-            yield Check(name, f"extra {extra}", OK, f"for {purpose}")
+            yield check(OK, f"for {purpose}")
 
 
 def namespaces() -> Check:
     from sagemaker_byoc.region.engines import process  # noqa: PLC0415 - POSIX only
 
+    check = partial(Check, "DOC003", "the process engine")
     with tempfile.TemporaryDirectory(prefix="byoc-") as scratch:
         engine = process.make_engine(Path(scratch))
     if engine.unshare:
-        found = f"each job gets an /opt/ml of its own ({' '.join(engine.unshare)})"
-        return Check("DOC003", "the process engine", OK, found)
-    return Check(
-        "DOC003",
-        "the process engine",
+        return check(OK, f"each job gets an /opt/ml of its own ({' '.join(engine.unshare)})")
+    return check(
         WARNING,
         f"{process.lacking()}: /opt/ml is moved with SAGEMAKER_BASE_DIR, which "
         "programs that write /opt/ml literally do not follow",
@@ -170,33 +169,28 @@ def namespaces() -> Check:
 
 def docker(machine: Machine) -> tuple[Check, dict[str, Any] | None]:
     """Return the check, and what the engine reports about itself, if it answers."""
-    title, client = "the Docker engine", machine.client()
+    check, client = partial(Check, "DOC004", "the Docker engine"), machine.client()
     said = machine.ask([client, "--version"])
-    state = (
-        ERROR if machine.needs_docker or docker_client.VARIABLE in machine.environment else WARNING
-    )
+    is_wanted = machine.needs_docker or docker_client.VARIABLE in machine.environment
+    state = ERROR if is_wanted else WARNING
     if said is None:
         cause = machine.explain([client, "--version"])
         found = f"{cause.what}: `byoc build` and what uses --engine docker need one"
-        fix = cause.hint
-        return Check("DOC004", title, state, found, fix), None
-    answer = machine.ask([client, "info", "--format", "{{json .}}"])
-    information = _object(answer)
+        return check(state, found, cause.hint), None
+    information = _object(machine.ask([client, "info", "--format", "{{json .}}"]))
     if information is None or information.get("ServerErrors"):
         cause = machine.explain([client, "version"])
-        return Check("DOC004", title, state, f"{said.strip()}: {cause.what}", cause.hint), None
+        return check(state, f"{said.strip()}: {cause.what}", cause.hint), None
     version = information.get("ServerVersion") or (information.get("version") or {}).get("Version")
-    return Check("DOC004", title, OK, f"{version}; {said.strip()}"), information
+    return check(OK, f"{version}; {said.strip()}"), information
 
 
 def platform(information: Mapping[str, Any]) -> Check:
-    host = information.get("host") or {}
-    name = information.get("Architecture") or host.get("arch", "")
+    check = partial(Check, "DOC005", "the engine's processor")
+    name = information.get("Architecture") or (information.get("host") or {}).get("arch", "")
     if name in {"x86_64", "amd64"}:
-        return Check("DOC005", "the engine's processor", OK, name)
-    return Check(
-        "DOC005",
-        "the engine's processor",
+        return check(OK, name)
+    return check(
         WARNING,
         f"{name}: linux/amd64 images, which SageMaker wants, are emulated here, and slow",
         "Let the kernel run them: docker run --privileged --rm tonistiigi/binfmt --install amd64",
@@ -204,51 +198,41 @@ def platform(information: Mapping[str, Any]) -> Check:
 
 
 def builder(machine: Machine) -> Check:
+    check = partial(Check, "DOC006", "the builder")
     try:
         chosen = builders.choose(None, machine.environment, machine.ask)
     except ByocError as error:
-        return Check("DOC006", "the builder", ERROR, error.sentence, error.hint)
+        return check(ERROR, error.sentence, error.hint)
     if chosen.name == builders.LEGACY:
-        return Check(
-            "DOC006",
-            "the builder",
-            WARNING,
-            f"{chosen.title}: no RUN --mount, and slower",
-            "apt-get install docker-buildx; docker before 23: DOCKER_BUILDKIT=1",
-        )
-    return Check("DOC006", "the builder", OK, chosen.title)
+        fix = "apt-get install docker-buildx; docker before 23: DOCKER_BUILDKIT=1"
+        return check(WARNING, f"{chosen.title}: no RUN --mount, and slower", fix)
+    return check(OK, chosen.title)
 
 
 def toolkit(machine: Machine) -> Check:
-    missing = [
-        name
-        for name in contexts.BASES.values()
-        if machine.ask([machine.client(), "image", "inspect", name]) is None
-    ]
+    check = partial(Check, "DOC007", "the toolkit's images")
+    client, names = machine.client(), contexts.BASES.values()
+    missing = [name for name in names if machine.ask([client, "image", "inspect", name]) is None]
     if missing:
-        return Check(
-            "DOC007",
-            "the toolkit's images",
+        return check(
             WARNING,
             f"no {' and no '.join(missing)}: a program without a Dockerfile can't be built",
             "scripts/build-images of a checkout makes them; a project of `byoc init` needs none",
         )
-    return Check("DOC007", "the toolkit's images", OK, ", ".join(contexts.BASES.values()))
+    return check(OK, ", ".join(names))
 
 
 def gpu(machine: Machine, information: Mapping[str, Any] | None) -> Check:
-    title = "GPUs"
+    check = partial(Check, "DOC008", "GPUs")
     if not machine.driver.exists():
-        return Check("DOC008", title, OK, "no NVIDIA driver: programs run on the CPU")
+        return check(OK, "no NVIDIA driver: programs run on the CPU")
     version = re.search(r"\b(\d{3}\.\d+(\.\d+)?)\b", machine.driver.read_text(errors="replace"))
     driver = f"NVIDIA driver {version[1] if version else 'of unknown version'}"
     if information is None:
-        return Check("DOC008", title, OK, f"{driver}; for the process engine")
+        return check(OK, f"{driver}; for the process engine")
     if "nvidia" in (information.get("Runtimes") or {}) or information.get("CDISpecDirs"):
-        return Check("DOC008", title, OK, f"{driver}; containers get them")
-    return Check(
-        "DOC008",
-        title,
+        return check(OK, f"{driver}; containers get them")
+    return check(
         WARNING,
         f"{driver}, and the engine has no runtime that gives GPUs to containers",
         "Install nvidia-container-toolkit; nvidia-ctk runtime configure --runtime=docker; "
@@ -257,6 +241,7 @@ def gpu(machine: Machine, information: Mapping[str, Any] | None) -> Check:
 
 
 def disk(information: Mapping[str, Any] | None) -> Check:
+    check = partial(Check, "DOC009", "disk space")
     places = [Path(tempfile.gettempdir()), Path.cwd()]
     root = (information or {}).get("DockerRootDir")
     if isinstance(root, str) and Path(root).is_dir():
@@ -264,10 +249,8 @@ def disk(information: Mapping[str, Any] | None) -> Check:
     free, place = min((shutil.disk_usage(place).free, str(place)) for place in places)
     found = f"{free / 1e9:.0f} GB free at {place}"
     if free >= _TIGHT:
-        return Check("DOC009", "disk space", OK, found)
-    return Check(
-        "DOC009",
-        "disk space",
+        return check(OK, found)
+    return check(
         ERROR if free < _FULL else WARNING,
         f"{found}; a build of both images wants {_TIGHT / 1e9:.0f} GB",
         "docker system prune; byoc local gc; or another TMPDIR",
@@ -275,15 +258,15 @@ def disk(information: Mapping[str, Any] | None) -> Check:
 
 
 def ports() -> Iterator[Check]:
-    numbers: tuple[tuple[str, int, str], ...] = (
-        ("DOC010", http.PORT.value, "`byoc serve` elsewhere: --port 0"),
-        ("DOC011", _REGION_PORT, "`byoc local up` elsewhere: --port 0"),
-    )
-    for name, number, fix in numbers:
+    for name, number, command in (
+        ("DOC010", http.PORT.value, "byoc serve"),
+        ("DOC011", _REGION_PORT, "byoc local up"),
+    ):
+        check = partial(Check, name, f"port {number}")
         if is_free(number):
-            yield Check(name, f"port {number}", OK, "free")
+            yield check(OK, "free")
         else:
-            yield Check(name, f"port {number}", WARNING, "in use by another process", fix)
+            yield check(WARNING, "in use by another process", f"`{command}` elsewhere: --port 0")
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
@@ -302,6 +285,7 @@ _ELSEWHERE = {
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "the container's role",
 }
 _ENDPOINT = "AWS_ENDPOINT_URL"
+_UNTRIED = "not tried: aws sts get-caller-identity"
 
 
 def aws(machine: Machine) -> Iterator[Check]:
@@ -311,65 +295,63 @@ def aws(machine: Machine) -> Iterator[Check]:
 
 
 def credentials(machine: Machine) -> Check:
-    title, variables = "AWS credentials", machine.environment
-    try_it = "not tried: aws sts get-caller-identity"
+    check, variables = partial(Check, "DOC012", "AWS credentials"), machine.environment
     if variables.get("AWS_ACCESS_KEY_ID"):
-        return _keys(variables, title, try_it)
+        return check(*_keys(variables))
     profile = variables.get("AWS_PROFILE") or variables.get("AWS_DEFAULT_PROFILE")
     known = _profiles(machine)
     if profile and profile not in known:
         fix = f"aws configure --profile {profile}, or unset AWS_PROFILE"
-        return Check("DOC012", title, ERROR, f"there is no profile {profile!r}", fix)
+        return check(ERROR, f"there is no profile {profile!r}", fix)
     if profile or "default" in known:
-        return Check("DOC012", title, OK, f"the profile {profile or 'default'!r} ({try_it})")
+        return check(OK, f"the profile {profile or 'default'!r} ({_UNTRIED})")
     for name, meaning in _ELSEWHERE.items():
         if variables.get(name):
-            return Check("DOC012", title, OK, f"{meaning} ({try_it})")
-    return Check(
-        "DOC012",
-        title,
+            return check(OK, f"{meaning} ({_UNTRIED})")
+    return check(
         WARNING,
         "none; on an instance of AWS its role would do. The local region needs none",
         "aws configure, aws sso login, or set AWS_PROFILE",
     )
 
 
-def _keys(variables: Mapping[str, str], title: str, try_it: str) -> Check:
+def _keys(variables: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return the state, what was found, and the fix."""
     if not variables.get("AWS_SECRET_ACCESS_KEY"):
-        found, fix = "AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY", "Set both, or neither"
-        return Check("DOC012", title, ERROR, found, fix)
+        return ERROR, "AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY", "Set both, or neither"
     if variables.get("AWS_PROFILE"):
         found = "AWS_PROFILE and keys in the environment: clients differ on which wins"
-        return Check("DOC012", title, WARNING, found, "Unset one of the two")
-    return Check("DOC012", title, OK, f"keys in the environment ({try_it})")
+        return WARNING, found, "Unset one of the two"
+    return OK, f"keys in the environment ({_UNTRIED})", ""
 
 
 def region(machine: Machine) -> Check:
+    check = partial(Check, "DOC013", "AWS region")
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         if machine.environment.get(name):
-            return Check("DOC013", "AWS region", OK, f"{machine.environment[name]} (${name})")
+            return check(OK, f"{machine.environment[name]} (${name})")
     profile = machine.environment.get("AWS_PROFILE") or "default"
     found = _profiles(machine).get(profile, {}).get("region")
     if found:
-        return Check("DOC013", "AWS region", OK, f"{found} (profile {profile!r})")
-    fix = "Set AWS_REGION, or: aws configure set region us-east-1"
-    return Check("DOC013", "AWS region", WARNING, "none is set", fix)
+        return check(OK, f"{found} (profile {profile!r})")
+    return check(WARNING, "none is set", "Set AWS_REGION, or: aws configure set region us-east-1")
 
 
 def endpoint(machine: Machine) -> Check:
     """Check whether clients talk to AWS or to a region on this machine, and whether it answers."""
-    title, url = "where AWS clients go", machine.environment.get(_ENDPOINT)
+    check = partial(Check, "DOC014", "where AWS clients go")
+    url = machine.environment.get(_ENDPOINT)
     if not url:
-        return Check("DOC014", title, OK, "to AWS: AWS_ENDPOINT_URL is not set")
+        return check(OK, "to AWS: AWS_ENDPOINT_URL is not set")
     try:
         status = target.Target(url.rstrip("/"), f"${_ENDPOINT}").status()
     except ByocError as error:
         fix = 'byoc local up --detach; eval "$(byoc local env)"; or unset AWS_ENDPOINT_URL'
-        return Check("DOC014", title, ERROR, error.what, fix)
+        return check(ERROR, error.what, fix)
     if machine.environment.get("AWS_PROFILE"):
         found = f"to the local region at {url}, but AWS_PROFILE may name another endpoint"
-        return Check("DOC014", title, WARNING, found, 'eval "$(byoc local env)" unsets it')
-    return Check("DOC014", title, OK, f"to the local region {status.get('region')} at {url}")
+        return check(WARNING, found, 'eval "$(byoc local env)" unsets it')
+    return check(OK, f"to the local region {status.get('region')} at {url}")
 
 
 def _profiles(machine: Machine) -> dict[str, dict[str, str]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagemaker_byoc.cli import programs, target
+from sagemaker_byoc.cli.main import Command
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console, signals
 from sagemaker_byoc.contract.errors import MachineError, TimeLimitError
@@ -32,13 +33,13 @@ _LOG_LINES = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, (text, add, _) in _ACTIONS.items():
-        add(actions.add_parser(name, help=text, description=text))
+    for name, action in _ACTIONS.items():
+        parser = actions.add_parser(name, help=action.help, description=action.help)
+        action.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    _, _, act = _ACTIONS[arguments.action]
-    return act(arguments)
+    return _ACTIONS[arguments.action].run(arguments)
 
 
 # ── up ──
@@ -295,16 +296,15 @@ def _gc(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-_ACTIONS: Mapping[
-    str,
-    tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]],
-] = {
-    "up": ("Start a region on this machine, and serve until Ctrl-C.", _add_up, _up),
-    "env": (
-        'Print what points AWS clients at the region: eval "$(byoc local env)".',
-        _add_env,
-        _env,
+_ACTIONS = {
+    "up": Command("Start a region on this machine, and serve until Ctrl-C.", _add_up, _up),
+    "env": Command(
+        'Print what points AWS clients at the region: eval "$(byoc local env)".', _add_env, _env
     ),
-    "down": ("Stop the region; endpoints and jobs get their grace period.", _add_down, _down),
-    "gc": ("Remove containers and temporary folders of regions that no longer run.", _add_gc, _gc),
+    "down": Command(
+        "Stop the region; endpoints and jobs get their grace period.", _add_down, _down
+    ),
+    "gc": Command(
+        "Remove containers and temporary folders of regions that no longer run.", _add_gc, _gc
+    ),
 }

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_byoc.contract import variables
-from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.contract.files import Json, as_list
 from sagemaker_byoc.contract.machine import Hardware
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, read_channels
@@ -139,7 +139,7 @@ def _shortened(text: str) -> tuple[str, list[str]]:
 
 
 def _cluster_values(job: Job) -> dict[str, Json]:
-    cluster = job.cluster
+    cluster, decoded = job.cluster, job.hyperparameters.decoded()
     groups: list[Json] = [group.name for group in cluster.all_groups]
     values: dict[str, Json] = {
         "hosts": [*cluster.hosts],
@@ -151,7 +151,9 @@ def _cluster_values(job: Job) -> dict[str, Json]:
         "current_instance_group_hosts": [*cluster.current_group_hosts],
         "instance_groups": groups,
         "instance_groups_dict": {group.name: group.document() for group in cluster.all_groups},
-        "distribution_instance_groups": _distribution_groups(job),
+        "distribution_instance_groups": as_list(
+            decoded.get("sagemaker_distribution_instance_groups")
+        ),
         "is_hetero": cluster.is_heterogeneous,
         "network_interface_name": cluster.network_interface,
         "resource_config": cluster.document(),
@@ -180,8 +182,10 @@ def _path_values(job: Job) -> dict[str, Json]:
 
 
 def _program_values(job: Job, command: Command) -> dict[str, Json]:
+    decoded = job.hyperparameters.decoded()
+    level = decoded.get("sagemaker_container_log_level")
     return {
-        "hps": {key: value for key, value in _decoded(job) if not is_reserved(key)},
+        "hps": {key: value for key, value in decoded.items() if not is_reserved(key)},
         "user_args": [*command.arguments],
         "user_entry_point": command.entry_point,
         "entry_script": command.entry_point,
@@ -190,8 +194,8 @@ def _program_values(job: Job, command: Command) -> dict[str, Json]:
         "source_dir": str(command.source_dir),
         "framework_module": "",
         # The reserved ones, for user code that looks for them.
-        "framework_params": {key: value for key, value in _decoded(job) if is_reserved(key)},
-        "log_level": _log_level(job),
+        "framework_params": {key: value for key, value in decoded.items() if is_reserved(key)},
+        "log_level": level if isinstance(level, int) else 20,
     }
 
 
@@ -209,33 +213,15 @@ def _training_env(job: Job, values: Mapping[str, Json], platform: Mapping[str, s
 
 def _encode(value: Json) -> str:
     """Return text as it is, and all else as JSON; None becomes the empty string."""
-    if value is None:
-        return ""
-    return (
-        value
-        if isinstance(value, str)
-        else json.dumps(value, sort_keys=True, separators=(",", ":"))
-    )
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _set_both(environment: dict[str, str], name: str, value: str) -> None:
     """Set a variable under the toolkit's name and, if a shell can't set that, a legal one too."""
     environment[name] = value
     environment.setdefault(legal_name(name), value)
-
-
-def _decoded(job: Job) -> Iterable[tuple[str, Json]]:
-    return job.hyperparameters.decoded().items()
-
-
-def _distribution_groups(job: Job) -> Json:
-    value = job.hyperparameters.decoded().get("sagemaker_distribution_instance_groups")
-    return value if isinstance(value, list) else []
-
-
-def _log_level(job: Job) -> int:
-    value = job.hyperparameters.decoded().get("sagemaker_container_log_level")
-    return value if isinstance(value, int) else 20
 
 
 def _job_name(job: Job, platform: Mapping[str, str]) -> str:

@@ -18,6 +18,9 @@ from typing import Protocol
 
 HIGH_WATER = 256 * 2**10
 """Unread bytes of a body after which no more are read from the container."""
+TOGETHER = 16 * 2**10
+"""Bytes of chunks that are joined, at most: each chunk that is passed on costs time, and so do
+copies of large ones."""
 
 
 class Flow(Protocol):
@@ -86,13 +89,27 @@ class Reply:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
             while self._chunks:
-                chunk = self._chunks.popleft()
-                self._buffered -= len(chunk)
+                # Kept until the next one: memory that is freed at once is faulted in again.
+                chunk = self._next()
                 yield chunk
             if self.complete:
                 return
             self._flow.resume()
             await self._changed()
+
+    def _next(self) -> bytes:
+        """Return the next chunk, joined with small ones that have come meanwhile."""
+        chunks = self._chunks
+        chunk = chunks.popleft()
+        size = len(chunk)
+        if chunks and size + len(chunks[0]) <= TOGETHER:
+            parts = [chunk]
+            while chunks and size + len(chunks[0]) <= TOGETHER:
+                parts.append(chunks.popleft())
+                size += len(parts[-1])
+            chunk = b"".join(parts)
+        self._buffered -= size
+        return chunk
 
     def close(self) -> None:
         """Give up the rest of the answer, and with it the connection, which can't be reused."""

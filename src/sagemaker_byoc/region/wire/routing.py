@@ -94,18 +94,18 @@ class Router:
             return await handler(routed)
         except DeniedError as error:
             code, status = protocol.codes[error.denial]
-            return protocol.render(request, AwsError(code, error.message, status=status))
+            return protocol.render(routed, AwsError(code, error.message, status=status))
         except AwsError as error:
-            return protocol.render(request, error)
+            return protocol.render(routed, error)
         except ClientLeftError:
             raise
         except RecursionError:
             text = "The request is nested too deeply"
-            return protocol.render(request, AwsError("SerializationException", text))
+            return protocol.render(routed, AwsError("SerializationException", text))
         except Exception:
             LOG.exception("request %s: %s %s", request.id, request.method, request.path)
             text = f"The region failed on request {request.id}; its log has the cause"
-            return protocol.render(request, AwsError(protocol.internal, text, status=500))
+            return protocol.render(routed, AwsError(protocol.internal, text, status=500))
 
     async def _check_signature(self, request: Request, routed: Request, protocol: Protocol) -> None:
         if protocol is REGISTRY:

@@ -252,7 +252,8 @@ def test_the_plan_has_each_call_of_ecr(is_there, options):
     request = push_plan.parse_request(parser.parse_args(words))
     _, steps = push_plan.plan(request, push._Screen(is_terminal=False))
     cloud = RecordedEcr(is_there=is_there)
-    ecr.ensure(cloud, request.wanted("123456789012"))
+    for _, _, act in ecr.Ensuring(cloud, request.wanted("123456789012")).steps():
+        act()
     planned = [step.do for step in steps]
     places = [planned.index(command) for command in cloud.commands]
     assert places == sorted(places)

@@ -10,11 +10,13 @@ import uvloop
 
 from sagemaker_byoc.region.containers.http_pool import HEAD_LIMIT, Pool
 from sagemaker_byoc.region.containers.http_reply import (
+    TOGETHER,
     BrokenError,
     BusyError,
     MalformedError,
     OverdueError,
     OversizeError,
+    Reply,
     UnreachableError,
 )
 
@@ -157,6 +159,31 @@ def test_chunked_bodies(run, size):
             for _ in range(2):
                 assert await ask(pool) == (200, b"x" * size * 2)
             assert server.connections == 1
+
+    run(main())
+
+
+def test_small_chunks_that_come_together_are_joined(run):
+    """Up to 16 KiB, in their order; what comes later and large chunks are passed on as they are."""
+
+    async def main():
+        reply = Reply(Flow())
+        for data in (b"a", b"b" * 1000, b"c" * TOGETHER, b"d", b"e"):
+            reply.extend(data)
+        found = []
+        async for chunk in reply:
+            found.append(chunk)
+            if len(found) == 3:
+                reply.extend(b"f")
+                reply.finish()
+        assert found == [b"a" + b"b" * 1000, b"c" * TOGETHER, b"de", b"f"]
+
+    class Flow:
+        def resume(self):
+            pass
+
+        def pause(self):
+            raise AssertionError
 
     run(main())
 

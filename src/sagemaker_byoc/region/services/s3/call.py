@@ -73,10 +73,6 @@ class Call:
             method = "COPY"
         return (method, level, self.subresource)
 
-    @property
-    def resource(self) -> str:
-        return f"/{self.bucket}/{self.key}" if self.key else f"/{self.bucket}"
-
 
 Operation: TypeAlias = Callable[[Call], Awaitable[Response]]
 

@@ -18,8 +18,7 @@ from sagemaker_byoc.region.services.s3.post_forms import FormRequests, SecretOf
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import S3Error, check_key
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
-from sagemaker_byoc.region.wire.xml import render_s3_error
+from sagemaker_byoc.region.wire.operations import EntityTooLargeError
 
 LOG = logging.getLogger(__name__)
 
@@ -54,22 +53,16 @@ class S3:
         self._store.close()
 
     async def __call__(self, request: Request) -> Response:
-        resource = request.path
         try:
-            call = parse(request)
-            resource = call.resource
-            response = await self._answer(call)
-        except EntityTooLargeError:
-            error = S3Error("MaxMessageLengthExceeded", "Your request was too big.")
-            response = render_s3_error(request, error, resource)
-        except AwsError as error:
-            response = render_s3_error(request, error, resource)
+            response = await self._answer(parse(request))
+        except EntityTooLargeError as error:
+            raise S3Error("MaxMessageLengthExceeded", "Your request was too big.") from error
+        except ConnectionError:
+            raise
         except OSError as error:
-            if isinstance(error, ConnectionError):
-                raise
             LOG.exception("%s: %s %s", request.id, request.method, request.path)
-            failure = S3Error("InternalError", f"The store's files: {error.strerror}", status=500)
-            response = render_s3_error(request, failure, resource)
+            text = f"The store's files: {error.strerror}"
+            raise S3Error("InternalError", text, status=500) from error
         response.headers.setdefault("x-amz-request-id", request.id)
         return response
 

@@ -12,7 +12,8 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.wire.http import Request
-from sagemaker_byoc.region.wire.operations import EntityTooLargeError
+from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.xml import render_s3_error
 
 
 class Body:
@@ -73,7 +74,10 @@ class Server:
         )
 
         async def run():
-            response = await self.s3(request)
+            try:
+                response = await self.s3(request)
+            except AwsError as error:  # as the router does
+                response = render_s3_error(request, error)
             return Answer(response, await collect(response))
 
         return asyncio.run(run())
