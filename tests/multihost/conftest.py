@@ -23,7 +23,7 @@ from sagemaker_byoc.contract.training.cluster import Cluster, InstanceGroup
 
 TRAINERS = Path(__file__).parents[1] / "zoo" / "trainers"
 COMMAND = [sys.executable, "-I", "-m", "sagemaker_byoc.training", "train"]
-PATIENCE = 90
+WAIT_SECONDS = 90
 NETWORK = "10.213.7"
 
 
@@ -31,11 +31,11 @@ def ip(*words):
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-def wait_until(condition, what, patience=PATIENCE):
+def wait_until(condition, what, timeout=WAIT_SECONDS):
     """Return what `condition` returns as soon as that is true."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {patience} s for {what}"
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
         time.sleep(0.01)
     return value
 
@@ -76,7 +76,7 @@ class Host:
             "PATH": os.environ["PATH"],
             "SAGEMAKER_BASE_DIR": str(self.tree.root),
             "BYOC_PROGRAM_DIR": str(self.folder / "baked"),
-            "BYOC_DNS_SECONDS": str(PATIENCE),
+            "BYOC_DNS_SECONDS": str(WAIT_SECONDS),
             **environ,
         }
         command = ["ip", "netns", "exec", self.space, *COMMAND]
@@ -131,7 +131,7 @@ class Hosts:
                 raise AssertionError(f"{host.name}: {host.err}")
 
     def codes(self):
-        return [host.process.wait(PATIENCE) for host in self.members]
+        return [host.process.wait(WAIT_SECONDS) for host in self.members]
 
     def all_programs(self):
         return [pid for host in self.members for pid in host.programs]

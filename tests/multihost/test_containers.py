@@ -17,13 +17,13 @@ from tests.multihost.conftest import TRAINERS
 from sagemaker_byoc.contract.training.runs import parse_line
 
 pytestmark = pytest.mark.docker
-PATIENCE = 180
+WAIT_SECONDS = 180
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
 def network():
-    """A network of its own for one job; its name, which marks the containers too."""
+    """A separate network for one job; its name also marks the containers."""
     name = f"byoc-{uuid.uuid4().hex[:12]}"
     made = docker("network", "create", "--label", f"{LABEL}={name}", name, check=False)
     if made.returncode:
@@ -72,7 +72,7 @@ def failure(host):
 def test_allreduce(hosts, count):
     """Ranks find each other by the names of the network."""
     made = hosts(count, "allreduce.py")
-    assert [host.wait(PATIENCE) for host in made] == [0] * count
+    assert [host.wait(WAIT_SECONDS) for host in made] == [0] * count
     total = 2 * count * (2 * count - 1) / 2
     assert f"\nstep: 2 sum={total};" in made[0].log
 
@@ -80,7 +80,7 @@ def test_allreduce(hosts, count):
 def test_a_rank_that_raises(hosts):
     """Its error is in both failure files."""
     made = hosts(2, "allreduce.py", raises="2")
-    assert [host.wait(PATIENCE) for host in made] == [1, 1]
+    assert [host.wait(WAIT_SECONDS) for host in made] == [1, 1]
     for host in made:
         assert failure(host).startswith("ValueError: rank 2 found a bad batch\n[algo-2 rank 2")
 
@@ -88,7 +88,7 @@ def test_a_rank_that_raises(hosts):
 def test_a_killed_host(hosts):
     """A container that is killed ends the other within seconds, which names it."""
     made = hosts(2, "allreduce.py", steps="100000", pause="0.01")
-    made[0].wait_for_log("step: 20 ", PATIENCE)
+    made[0].wait_for_log("step: 20 ", WAIT_SECONDS)
     docker("kill", made[1].id)
     begin = time.monotonic()
     wait_until(lambda: not made[0].is_running, "the other host's end", 30)
@@ -101,7 +101,7 @@ def test_stop(hosts):
     """docker stop on all hosts: every supervisor, as PID 1, passes SIGTERM on."""
     made = hosts(2, "saves_on_sigterm.py")
     for host in made:
-        wait_until(lambda host=host: host.log.count("ready") == 2, "both ranks", PATIENCE)
+        wait_until(lambda host=host: host.log.count("ready") == 2, "both ranks", WAIT_SECONDS)
     docker("stop", "--time", "30", *(host.id for host in made), timeout=90)
     assert [host.wait() for host in made] == [7, 7]
     assert all(host.read("/opt/ml/model/model.txt") == b"weights" for host in made)
@@ -113,7 +113,7 @@ def test_digits_on_two_hosts(hosts, tmp_path):
     make_data = EXAMPLES / "digits" / "make_data.py"
     subprocess.run([sys.executable, str(make_data), str(tmp_path)], check=True, capture_output=True)
     made = hosts(2, data=tmp_path, epochs="8")
-    assert [host.wait(PATIENCE) for host in made] == [0, 0]
+    assert [host.wait(WAIT_SECONDS) for host in made] == [0, 0]
     last = [line for line in made[0].log.splitlines() if line.startswith("epoch=8;")]
     assert len(last) == 1
     assert parse_line(last[0])["test_accuracy"] > 0.95

@@ -49,7 +49,7 @@ def numbered(*names):
 
 
 def test_pytorchjob(hosts):
-    """Two processes a pod, as spec.nprocPerNode asks for; the ranks go over both pods."""
+    """Two processes per pod, as spec.nprocPerNode asks; the ranks span both pods."""
     job = pods(hosts, SHOWS, PET_NNODES="2", PET_NPROC_PER_NODE="2", WORLD_SIZE="4")
     job.start(**numbered("RANK", "PET_NODE_RANK"))
     found = facts(job)

@@ -132,7 +132,7 @@ def test_the_earliest_cause_wins(hosts):
 
 
 def test_sigterm_to_all(hosts):
-    """A stop is no failure of one rank: each saves what it has, and its code is kept."""
+    """A stop is not a failure of a rank: each saves what it has, and its code is kept."""
     job = hosts(2)
     job.program("saves_on_sigterm.py")
     job.start()
@@ -173,7 +173,7 @@ def test_a_vanished_host_is_named(hosts, victim):
 
 
 def test_a_silent_host_is_named(hosts):
-    """A host that neither works nor closes its connections is lost after a while."""
+    """A host that neither works nor closes its connections is lost after some time."""
     job = hosts(2, BYOC_LOST_SECONDS="2")
     job.text(WAITS)
     job.start()
@@ -264,7 +264,7 @@ def test_a_hang_ends_with_stacks(hosts):
 
 
 def test_one_rank_without_steps_hangs(hosts):
-    """Where ranks tell their steps, one that stops telling is a hang whatever else is printed."""
+    """If ranks report their steps, one that stops reporting hangs, whatever else is printed."""
     job = hosts(2, BYOC_HANG_SECONDS="2")
     job.text(
         f"{RANK}from pathlib import Path\n"

@@ -44,7 +44,7 @@ class Store(Protocol):
         """Note that these objects, which were listed, are about to be read."""
 
     def open(self, uri: str) -> BinaryIO:
-        """Raise RequestError if there is no such object."""
+        """Raise a ByocError if there is no such object."""
 
     def put(self, uri: str, data: bytes) -> None: ...
 

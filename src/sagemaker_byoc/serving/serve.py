@@ -15,7 +15,7 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.gpu import check_gpus
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
 from sagemaker_byoc.serving import log, open_files
-from sagemaker_byoc.serving.capture.options import CaptureSettings, prepare, warnings
+from sagemaker_byoc.serving.capture.options import prepare, warnings
 from sagemaker_byoc.serving.reader import Reader, without_effect
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor import processes
@@ -127,29 +127,20 @@ def _link_socket() -> socket.socket:
 
 def banner(settings: Settings, port: int) -> str:
     limit = "unbounded" if settings.payload is None else f"{settings.payload / 2**20:g} MiB"
+    one = f"{settings.slots} model worker(s)"
+    workers = "many models, one worker each" if settings.is_multi_model else one
     parts = (
         f"serve on {settings.host}:{port}",
         f"{settings.cpus} cpus",
         f"{len(settings.gpus)} gpus",
-        f"{_workers(settings)} of {settings.threads_per_slot} thread(s)",
+        f"{workers} of {settings.threads_per_slot} thread(s)",
         f"queue {settings.queue}",
         f"payload {limit}",
         f"deadline {settings.deadline:g} s",
-        *([] if settings.is_multi_model else [_handlers(settings)]),
-        *([] if settings.capture is None else [_capture(settings.capture)]),
     )
-    return ", ".join(parts)
-
-
-def _workers(settings: Settings) -> str:
-    if settings.is_multi_model:
-        return "many models, one worker each"
-    return f"{settings.slots} model worker(s)"
-
-
-def _capture(settings: CaptureSettings) -> str:
-    return f"capture {settings.percentage:g} % to {settings.folder}"
-
-
-def _handlers(settings: Settings) -> str:
-    return f"handlers {find_handlers(settings).chosen or 'default'}"
+    more = []
+    if not settings.is_multi_model:
+        more.append(f"handlers {find_handlers(settings).chosen or 'default'}")
+    if settings.capture is not None:
+        more.append(f"capture {settings.capture.percentage:g} % to {settings.capture.folder}")
+    return ", ".join([*parts, *more])

@@ -136,7 +136,7 @@ GOOD = [2, 0, 0, False, {}]
     ],
 )
 def test_damaged(raw, data):
-    """What is no frame is a LinkError and nothing else."""
+    """What is not a frame is a LinkError and nothing else."""
     sender, receiver = raw
     sender.send(data)
     with pytest.raises(LinkError):

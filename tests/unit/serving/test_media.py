@@ -28,7 +28,7 @@ def test_parse(text, essence, parameters):
 
 @pytest.mark.parametrize("text", ["", "json", "a/b/c", "a/b; =1", 'a/b; x="1', "a b/c"])
 def test_malformed(text):
-    """What is no media type is None."""
+    """What is not a media type is None."""
     assert media.parse(text) is None
 
 
@@ -58,7 +58,7 @@ def test_choose(accept, chosen):
     [("", JSON), ("*/*", JSON), ("image/png;q=0.5, image/webp", "image/webp"), ("a/*", "a/*")],
 )
 def test_preferred(accept, chosen):
-    """A user's function is told the favourite."""
+    """A user's function gets the preferred type."""
     assert media.preferred(accept, JSON) == chosen
 
 

@@ -242,6 +242,8 @@ def _append_exchange(file: OpenFile, exchange: Exchange) -> None:
             return
 
 
+# ── the files ──
+
 OPEN_FOLDER = ".writing"
 OPEN = ".open"
 _TAIL = 1 << 20

@@ -163,13 +163,13 @@ class Captures:
     """The captures of one broker's requests."""
 
     def __init__(self, recorder: Recorder, broker: Broker) -> None:
-        self._recorder = recorder
+        self.recorder = recorder
         self._broker = broker
 
     def choose(self, meta: dict[str, Any]) -> None:
         """Decide whether the request is captured."""
         path = meta["route"]["path"] if "route" in meta else http.INVOCATIONS.value
-        if path == http.INVOCATIONS.value and "chat" not in meta and self._recorder.takes():
+        if path == http.INVOCATIONS.value and "chat" not in meta and self.recorder.takes():
             meta[CHOSEN] = True
 
     def prepare(self, ticket: Ticket, outcome: Outcome) -> Kept | None:
@@ -181,7 +181,7 @@ class Captures:
             try:
                 body = Body(descriptor=os.dup(body.descriptor), size=body.size)
             except OSError as error:
-                self._recorder.failed(error)
+                self.recorder.failed(error)
                 return None
         return Kept(self, ticket, outcome, body)
 
@@ -194,7 +194,7 @@ class Captures:
         traffic = Traffic(
             ticket.body, meta["content_type"], reply, reply_type, meta.get("headers", {})
         )
-        self._recorder.record(traffic)
+        self.recorder.record(traffic)
 
     def _is_wanted(self, ticket: Ticket, outcome: Outcome) -> bool:
         meta = outcome.meta
@@ -205,14 +205,6 @@ class Captures:
             and "error" not in meta
             and 200 <= meta.get("status", 200) < 300
         )
-
-    @property
-    def limit(self) -> int:
-        """Largest captured body, in bytes."""
-        return self._recorder.settings.body
-
-    def too_large(self) -> None:
-        self._recorder.drop(SIZE)
 
 
 @dataclass(slots=True)
@@ -231,7 +223,7 @@ class Kept:
         size = 0
         async for piece in stream:
             size += len(piece)
-            if size > self.captures.limit:
+            if size > self.captures.recorder.settings.body:
                 self.pieces = None
             elif self.pieces is not None:
                 self.pieces.append(piece)
@@ -239,7 +231,7 @@ class Kept:
 
     def done(self) -> None:
         if self.pieces is None:
-            self.captures.too_large()
+            self.captures.recorder.drop(SIZE)
             return
         body = Body(b"".join(self.pieces)) if self.outcome.stream is not None else self.body
         self.captures.keep(self.ticket, self.outcome, body)

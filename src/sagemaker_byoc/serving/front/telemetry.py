@@ -197,6 +197,8 @@ def parse_gpus(text: str) -> dict[str, tuple[str, dict[str, float]]]:
     return {name: entry for name, entry in found.items() if entry[1]}
 
 
+# ── the log ──
+
 DELAY = 0.05
 """Seconds that a line may wait; this much is lost if the process is killed."""
 MOST = 8 * 2**20

@@ -120,6 +120,8 @@ def worker_environ(settings: Settings, slot: int) -> dict[str, str]:
     return environ
 
 
+# ── a multi-model endpoint ──
+
 Message: TypeAlias = "Mapping[str, Any]"
 
 START, STOP, LIST = "start", "stop", "list"

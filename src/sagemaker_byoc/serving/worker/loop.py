@@ -82,13 +82,14 @@ class Worker:
     def _connect(self) -> Link:
         """Connect to the front. The supervisor holds the listening socket, so this works while the
         front restarts."""
+        greeting = {"slot": self._slot, "model": self._settings.model_name}
         while True:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             connection.settimeout(None)  # user code may have set another default
             link = Link(connection)
             try:
                 connection.connect(self._address)
-                link.send(Frame(Kind.HELLO, meta=self._greeting()))
+                link.send(Frame(Kind.HELLO, meta=greeting))
             except (OSError, ClosedError):
                 connection.close()
                 if os.getppid() != self._supervisor:  # a handler may have taken SIGTERM for itself
@@ -96,10 +97,6 @@ class Worker:
                 time.sleep(PAUSE)
                 continue
             return link
-
-    def _greeting(self) -> dict[str, object]:
-        model = {"model": self._settings.model_name} if self._settings.model_name else {}
-        return {"slot": self._slot, "pid": os.getpid(), **model}
 
     def _load(self, held: list[guard.Held]) -> Pipeline:
         with plainly():

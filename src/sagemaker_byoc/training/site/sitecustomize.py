@@ -1,9 +1,8 @@
-"""Completes a program that imports torch: a clean exit, and the watch if the job asks for it.
+"""Additions to a program that imports torch: a clean exit, and the watch if the job asks for it.
 
-Python imports this module at its start, because the supervisor puts the folder on PYTHONPATH. A
-program without torch pays 2 ms of start, so nothing is imported here that Python has not loaded.
-Nothing that goes wrong here may harm the program. A sitecustomize of the user's or the system's
-still runs.
+Python imports this module at its start, because the supervisor puts its folder on PYTHONPATH. That
+costs a program without torch 2 ms, so only modules that Python has loaded anyway are imported here.
+No error in it may harm the program. A sitecustomize of the user or of the system still runs.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from _frozen_importlib_external import PathFinder  # that of importlib.machinery, for 1 ms less
+from _frozen_importlib_external import PathFinder  # importlib.machinery's, 1 ms cheaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ AWAITED = "torch"
 
 
 class _ThenComplete:
-    """The module's own loader, and what follows it."""
+    """The module's own loader, with the additions after it."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -58,7 +57,7 @@ def _is_watched() -> bool:
 
 
 class _Finder:
-    """Finds one module, once."""
+    """Finder for the first import of torch."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None

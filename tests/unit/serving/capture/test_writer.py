@@ -224,7 +224,7 @@ def test_folder_that_vanishes(begin, tmp_path):
     ],
 )
 def test_large_record(begin, tmp_path, request_body, encoding):
-    """In pieces it is the line that it would be at once; a body that is no text becomes BASE64."""
+    """In pieces it is the line that it would be at once; a body that is not text becomes BASE64."""
     writer, _, _ = begin()
     response = os.urandom(2 * PIECE + 1)
     writer.put([record(request_body, response, ("text/csv", "application/x-npy"))])

@@ -143,7 +143,7 @@ def test_operator_decides_on_batches(tmp_path, pool):
 
 @pytest.mark.parametrize(("batch", "strategy"), [("true", "MULTI_RECORD"), ("True", "MultiRecord")])
 def test_execution_parameters(tmp_path, batch, strategy):
-    """Numbers as numbers, within the platform's product, spelt for whoever asks."""
+    """Numbers as numbers, within the platform's product, spelled as the caller expects."""
     environ = {"SAGEMAKER_BATCH": batch, "SAGEMAKER_MODEL_SERVER_WORKERS": "2"}
     with Server(tmp_path, "echo", **environ) as server:
         server.wait_ready()

@@ -65,7 +65,7 @@ def test_failure(server, stream):
 
 
 def test_late_failure(server):
-    """After it: an event that says so, no [DONE], and a cut."""
+    """After it: an event with the error, no [DONE], and a cut."""
     with pytest.raises(http.client.IncompleteRead) as cut:
         ask(server, "late", stream=True)
     assert b"event: error" in cut.value.partial
@@ -74,7 +74,7 @@ def test_late_failure(server):
 
 @pytest.mark.parametrize("text", ["number", "chunks"])
 def test_wrong_type(server, text):
-    """What is no reply to such a request."""
+    """Values that cannot answer such a request."""
     reply = ask(server, text)
     assert (reply.status, "TypeError: chat_fn" in reply.text) == (500, True)
 
@@ -98,7 +98,7 @@ def test_no_handler(tmp_path):
 
 
 def test_rows(tmp_path):
-    """A batch job whose replies lose rows is told once; one that keeps them is not."""
+    """A batch job whose replies lose rows gets one warning; one that keeps them gets none."""
     code = tmp_path / "model" / "code"
     code.mkdir(parents=True)
     (code / "inference.py").write_text(

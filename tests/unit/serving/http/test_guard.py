@@ -148,7 +148,7 @@ def test_body_of_an_application(server):
 @pytest.mark.parametrize("kind", ["default", "transform"])
 @pytest.mark.parametrize("name", ["str", "surrogate", "own", "generator_exit", "stop", "exit"])
 def test_raised_by_a_stream(servers, kind, name):
-    """At the first item an ordinary error; later a cut, after an event that says so."""
+    """At the first item an ordinary error; later a cut, after an event with the error."""
     server = kept(servers(kind))
     failing = {"raise": name}
     assert judge(server.ask("predict", {"items": [failing]}, **EVENTS), fails=True) == ""

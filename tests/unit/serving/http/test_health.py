@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow  # real processes
 
 
 def test_budget(tmp_path):
-    """When all that is asked fails, /ping says so; a good answer brings it back."""
+    """When every request fails, /ping reports it; a good answer makes it ready again."""
     with Server(tmp_path, "obedient") as server:
         server.wait_ready()
         for _ in range(BUDGET_LEAST):
@@ -38,7 +38,7 @@ def test_budget(tmp_path):
 
 
 def kill_worker(server):
-    """End the only worker; the next one does not load until the test says so."""
+    """End the only worker; the next one does not load until the test lets it."""
     (server.root / "load").unlink()
     front, _ = server.front()
     (worker,) = (pid for pid in children(server.process.pid) if pid != front)
@@ -91,7 +91,7 @@ sys.exit(serve.main())
 
 
 def test_drain_is_cut(tmp_path):
-    """A request that would run for ever does not keep the container beyond its time, which leaves
+    """A request that would run forever does not keep the container beyond its time, which leaves
     the platform some of its own."""
     assert Settings.from_environ({}).drain == SERVE_DRAIN.value < SERVE_STOP_GRACE.value - 1
     server = Server(tmp_path, "obedient")

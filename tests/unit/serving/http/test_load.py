@@ -68,7 +68,7 @@ def test_print(server):
 
 
 def test_wrong_output(server):
-    """An output that is no body is named."""
+    """An output that is not a body is named."""
     reply = server.command("object")
     assert reply.status == 500
     assert "object; return bytes" in message(reply)

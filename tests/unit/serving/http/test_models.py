@@ -163,7 +163,7 @@ def test_memory_comes_back(server):
 
 
 def test_no_memory(tmp_path):
-    """507 before anything starts; the server goes on."""
+    """507 before anything starts; the server continues."""
     with Many(tmp_path, BYOC_MODEL_MEMORY_MB=str(2**30)) as server:
         server.wait_ready()
         reply = server.load("a")

@@ -97,7 +97,7 @@ def test_failed_open(server):
 
 
 def test_worker_dies(server):
-    """Its sessions get an honest error, those of the other worker go on."""
+    """Its sessions get an honest error, those of the other worker continue."""
     names = dict(reversed(server.open()) for _ in range(2))
     (first, one), (second, two) = names.items()
     os.kill(first, signal.SIGKILL)

@@ -145,7 +145,7 @@ def test_drain_waits_for_streams(tmp_path):
 
 
 def test_deadline_of_a_stream(tmp_path):
-    """It has more time than a whole reply, and not for ever."""
+    """It has more time than a whole reply, but not unlimited time."""
     environ = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "0.3", "BYOC_STREAM_TIMEOUT": "1"}
     with Server(tmp_path, "streaming", **environ) as server:
         server.wait_ready()

@@ -111,7 +111,7 @@ def test_too_large(server):
     ],
 )
 def test_broken_frames(server, data, code):
-    """A client that breaks the protocol is told so, and its handler ends."""
+    """A client that breaks the protocol gets a close code, and its handler ends."""
     with Client(server.port) as client:
         client.socket.sendall(data)
         assert client.closed()[0] == code

@@ -87,7 +87,7 @@ def test_close_is_obeyed(server):
 
 
 def test_expect_continue(server):
-    """A client that asks first is told to go on, or why not, before it sends anything."""
+    """A client that asks first gets 100 (Continue), or a refusal, before it sends the body."""
     with Wire(server) as wire:
         wire.send(f"{HEAD}Expect: 100-continue\r\nContent-Length: {len(SMALL)}\r\n\r\n")
         assert wire.reply()[0] == 100

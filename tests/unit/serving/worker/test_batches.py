@@ -64,7 +64,7 @@ def test_without_rows(data):
 
 
 def test_wrong_output():
-    """A model that loses rows is told so."""
+    """A model that loses rows gets an error."""
     with pytest.raises(batches.BatchError, match="rows"):
         batches.run(lambda data: data[:1], np.ones((3, 2)), SIZES)
 

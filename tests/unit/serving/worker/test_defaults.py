@@ -862,7 +862,7 @@ def test_largest(body, numbers, dtype):
 
 @pytest.mark.parametrize("body", [b'"1\n2"', b'"1\n2",3', b'"1', b'1,"2'])
 def test_cell_across_lines(body):
-    """A quoted cell that goes on in the next line is not a number."""
+    """A quoted cell that continues in the next line is not a number."""
     with pytest.raises(BadInput):
         codecs.decode_csv(body, PLAIN, header="absent")
 

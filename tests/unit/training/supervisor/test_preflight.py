@@ -67,7 +67,7 @@ def test_broken_configuration(container):
 
 
 def test_channel_that_is_a_fifo(container):
-    """A pipe where files were declared is named."""
+    """A pipe in the place of declared files is named."""
     container.text("")
     container.config("inputdataconfig", {"train": {}})
     container.tree.data.mkdir(parents=True)

@@ -26,7 +26,7 @@ def facts(result):
 
 
 def test_what_a_program_is_given(container):
-    """Arguments, folder, SM_* variables, unbuffered output, a process group of its own."""
+    """Arguments, folder, SM_* variables, unbuffered output, and a separate process group."""
     container.program("shows_facts.py", lr="1.10", learning_rate="3", flag="true")
     container.environ |= {"PYTHONPATH": "/inherited", "PYTHONHASHSEED": "7"}
     container.environ["SM_MODEL_DIR"] = "/stale"
@@ -77,7 +77,7 @@ def test_banner_is_one_line(container):
 
 
 def test_passed_over_code_is_named(container):
-    """Where two programs are, the log says which was not taken."""
+    """If there are two programs, the log names the one that was not used."""
     container.text("")
     baked = container.folder / "baked"
     baked.mkdir()
@@ -132,7 +132,7 @@ def test_syntax_error(container):
 
 
 def test_the_programs_own_failure_file_stays(container):
-    """Who writes the failure file knows better than we do."""
+    """A failure file that the program wrote is kept."""
     container.program("writes_failure.py")
     assert container.run().failure == "my own reason"
 
@@ -205,7 +205,7 @@ def test_text_that_no_program_can_get(container, text):
 
 
 def test_no_program(container):
-    """Without a program the failure says where one was looked for."""
+    """Without a program the failure lists the places that were searched."""
     result = container.run()
     assert result.code == ExitCode.BAD_INPUT
     assert str(container.tree.code) in result.failure
@@ -237,7 +237,7 @@ def test_read_only_model_folder(container):
 
 @pytest.mark.parametrize("grace", ["soon", "-1", "inf", "nan"])
 def test_bad_grace(container, grace):
-    """A grace period that is no number is an error, not a surprise at the end."""
+    """A grace period that is not a number is an error at the start, not a surprise at the end."""
     container.text("")
     with pytest.raises(ContractError, match="BYOC_STOP_GRACE"):
         make_plan(container.job(), {"BYOC_STOP_GRACE": grace})

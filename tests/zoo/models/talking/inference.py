@@ -1,4 +1,4 @@
-"""Says back what it hears, in capitals; some words are commands. ZOO is a folder for signs."""
+"""Repeats each message in capitals; some words are commands. ZOO is a folder for signs."""
 
 import os
 import pathlib

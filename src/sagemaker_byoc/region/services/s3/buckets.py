@@ -8,6 +8,7 @@ from functools import partial
 from sagemaker_byoc.region.core.account import DEFAULT_REGION
 from sagemaker_byoc.region.services.s3 import object_properties
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
+from sagemaker_byoc.region.services.s3.object_properties import acl_document, owner_element
 from sagemaker_byoc.region.services.s3.object_writes import check_acl, verify
 from sagemaker_byoc.region.services.s3.store.objects import (
     S3Error,
@@ -15,15 +16,8 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     no_such_bucket,
     unsupported,
 )
-from sagemaker_byoc.region.services.s3.xml import (
-    acl_document,
-    document,
-    owner_element,
-    parse,
-    timestamp,
-)
 from sagemaker_byoc.region.wire.http import Response
-from sagemaker_byoc.region.wire.xml import element
+from sagemaker_byoc.region.wire.xml import document, element, parse, timestamp
 
 _MAX_XML = 1 << 20
 _MOST_BUCKETS = 10_000

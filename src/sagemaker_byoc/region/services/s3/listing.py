@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
+from sagemaker_byoc.region.services.s3.object_properties import owner_element
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import ObjectInfo, S3Error, invalid_argument
-from sagemaker_byoc.region.services.s3.xml import document, owner_element, timestamp
 from sagemaker_byoc.region.wire.http import Response
-from sagemaker_byoc.region.wire.xml import element, escaped
+from sagemaker_byoc.region.wire.xml import document, element, escaped, timestamp
 
 MOST_KEYS = 1000
 _UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")

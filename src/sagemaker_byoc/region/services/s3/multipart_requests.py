@@ -16,6 +16,7 @@ from sagemaker_byoc.region.services.s3.conditions import (
     write_condition,
 )
 from sagemaker_byoc.region.services.s3.listing import coding
+from sagemaker_byoc.region.services.s3.object_properties import owner_element
 from sagemaker_byoc.region.services.s3.object_writes import (
     check_source_owner,
     copy_source,
@@ -39,17 +40,16 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     unsupported,
 )
 from sagemaker_byoc.region.services.s3.store.part_files import Part, PartWriter
-from sagemaker_byoc.region.services.s3.xml import (
+from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import (
     Node,
     checksum_elements,
     document,
+    element,
     malformed,
-    owner_element,
     parse,
     timestamp,
 )
-from sagemaker_byoc.region.wire.http import Response
-from sagemaker_byoc.region.wire.xml import element
 
 _MAX_XML = 8 << 20
 _MOST_LISTED = 1000

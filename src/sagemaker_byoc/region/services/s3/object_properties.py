@@ -19,8 +19,8 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     invalid_argument,
     unsupported,
 )
-from sagemaker_byoc.region.services.s3.xml import Node, malformed, parse
-from sagemaker_byoc.region.wire.xml import element
+from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import Node, document, element, malformed, parse
 
 SSE = "x-amz-server-side-encryption"
 KMS_KEY = f"{SSE}-aws-kms-key-id"
@@ -274,7 +274,7 @@ def header_tags(text: str) -> dict[str, str]:
 
 
 def document_tags(body: bytes, most: int) -> dict[str, str]:
-    """Return the tags; raise S3Error MalformedXML, InvalidTag."""
+    """Return the tags; raise AwsError MalformedXML, InvalidTag."""
     sets = parse(body, "Tagging").only("TagSet").all("TagSet")
     if len(sets) != 1:
         raise malformed()
@@ -321,3 +321,16 @@ def _checked_tags(pairs: list[tuple[str, str]], most: int) -> dict[str, str]:
 def _invalid_tag(message: str, key: str = "") -> S3Error:
     details = {"TagKey": key} if key else {}
     return S3Error("InvalidTag", message, status=400, **details)
+
+
+def owner_element(account: Account) -> str:
+    return element("Owner", [element("ID", account.id)])
+
+
+def acl_document(account: Account) -> Response:
+    """Return the ACL of everything: full control for the only account."""
+    instance = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+    grantee = f'<Grantee {instance} xsi:type="CanonicalUser">{element("ID", account.id)}</Grantee>'
+    grant = element("Grant", [grantee, element("Permission", "FULL_CONTROL")])
+    grants = element("AccessControlList", [grant])
+    return document("AccessControlPolicy", owner_element(account), grants)

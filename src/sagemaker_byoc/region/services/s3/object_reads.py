@@ -10,6 +10,7 @@ from email.utils import format_datetime
 from sagemaker_byoc.region.services.s3 import object_properties
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.conditions import check_read, check_readable
+from sagemaker_byoc.region.services.s3.object_properties import acl_document
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.objects import (
     Attributes,
@@ -17,7 +18,6 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     S3Error,
     invalid_argument,
 )
-from sagemaker_byoc.region.services.s3.xml import acl_document, checksum_elements, document
 from sagemaker_byoc.region.wire.http import (
     FileStream,
     RangeError,
@@ -25,7 +25,7 @@ from sagemaker_byoc.region.wire.http import (
     content_range,
     parse_range,
 )
-from sagemaker_byoc.region.wire.xml import element
+from sagemaker_byoc.region.wire.xml import checksum_elements, document, element
 
 _SMALL = 256 << 10
 """Bodies up to this size are read at once, with the attributes."""

@@ -24,15 +24,15 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     S3Error,
     check_key,
 )
-from sagemaker_byoc.region.services.s3.xml import (
+from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import (
     checksum_elements,
     document,
+    element,
     malformed,
     parse,
     timestamp,
 )
-from sagemaker_byoc.region.wire.http import Response
-from sagemaker_byoc.region.wire.xml import element
 
 _DELETED = ("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 _MAX_XML = 1 << 20

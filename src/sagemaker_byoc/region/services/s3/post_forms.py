@@ -24,10 +24,9 @@ from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import ObjectInfo, S3Error, check_key
-from sagemaker_byoc.region.services.s3.xml import document
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.signatures import signing_key
-from sagemaker_byoc.region.wire.xml import element
+from sagemaker_byoc.region.wire.xml import document, element
 
 _BOUNDARY = re.compile(
     r'multipart/form-data\s*;.*?boundary=("?)(?P<it>[^";,]{1,70})\1', re.IGNORECASE

@@ -1,1 +1,1 @@
-"""Requests and replies of the front."""
+"""The front's routes: reading requests, answering them, and the applications around both."""

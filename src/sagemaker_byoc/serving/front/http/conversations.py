@@ -77,9 +77,6 @@ class Conversations:
         broker.on_talk = self._handle
         broker.on_lost = self._lost
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     # ── the client's side ──
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:

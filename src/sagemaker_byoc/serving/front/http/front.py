@@ -80,8 +80,10 @@ class ErrorBudget:
 
 
 TICK = 0.1
-OURS = frozenset({http.METRICS.value, http.EXECUTION_PARAMETERS.value})
-MODELS = frozenset({http.PING.value, http.INVOCATIONS.value})
+OURS = frozenset(
+    route.value for route in (http.PING, http.INVOCATIONS, http.METRICS, http.EXECUTION_PARAMETERS)
+)
+"""Routes that an application beside the handlers never gets, unless it names them itself."""
 PINGS = frozenset({"GET", "HEAD", "POST"})
 OPEN = {"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"0")]}
 EMPTY = {"type": "http.response.body", "body": b""}
@@ -243,5 +245,4 @@ class Front(BaseFront):
             await self.flask(scope, receive, send)
 
     def _is_for_app(self, path: str) -> bool:
-        is_ours = path in OURS or path in MODELS
-        return path in self.broker.app_routes or (self.broker.has_app and not is_ours)
+        return path in self.broker.app_routes or (self.broker.has_app and path not in OURS)

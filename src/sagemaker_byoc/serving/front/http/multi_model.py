@@ -153,6 +153,8 @@ def _entry(model: Model) -> dict[str, object]:
     return {"modelName": model.name, "modelUrl": model.url}
 
 
+# ── the models ──
+
 T = TypeVar("T")
 PAGE = 100
 """Models per page of a listing."""

@@ -141,7 +141,7 @@ def find(module: ModuleType, *, may_make: bool = False) -> App | None:
     the only one of a known framework, or call the function that makes it if it needs no argument.
     """
     named = [getattr(module, name, None) for name in NAMES]
-    app = next((value for value in named if _is_meant(value)), None)
+    app = next((each for each in named if not isinstance(each, ModuleType | None)), None)
     if app is None and may_make:
         app = _only(module)
     if app is None and may_make:
@@ -210,10 +210,6 @@ def _made(module: ModuleType) -> Any:
                 continue  # it needs arguments
             return factory()
     return None
-
-
-def _is_meant(value: object) -> bool:
-    return value is not None and not isinstance(value, ModuleType)
 
 
 def _is_async(app: Any) -> bool:

@@ -102,7 +102,8 @@ def load(
 ) -> Loaded:
     """Load the model; raise ModelError with a hint if that is impossible."""
     found = find(model_dir, allow_pickle=allow_pickle)
-    if found.kind in WEIGHTS and make_model is None and not _may_be_whole(found, allow_pickle):
+    may_be_whole = allow_pickle and found.kind is Kind.WEIGHTS
+    if found.kind in WEIGHTS and make_model is None and not may_be_whole:
         raise ModelError(
             f"{model_dir} has weights ({found}) but no model_fn and no make_model: in inference.py "
             "define make_model, which returns the module they belong to (make_model = MyModel), or "
@@ -207,10 +208,6 @@ _LOADERS: Mapping[Kind, Callable[[Found], Loaded]] = {
 
 
 # ── weights into a module of the user's ──
-
-
-def _may_be_whole(found: Found, allow_pickle: bool) -> bool:  # noqa: FBT001 - a plain predicate
-    return allow_pickle and found.kind is Kind.WEIGHTS
 
 
 def _filled(found: Found, make_model: Callable[[], Any]) -> Loaded:

@@ -11,7 +11,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
@@ -193,10 +193,9 @@ def encode_safetensors(arrays: Mapping[str, Array]) -> bytes:
     return b"".join([len(index).to_bytes(8, "little"), index, *parts])
 
 
-TABLES = (media.ARROW_STREAM, media.ARROW_FILE, media.PARQUET)
-
-
 # ── tables ──
+
+TABLES = (media.ARROW_STREAM, media.ARROW_FILE, media.PARQUET)
 
 
 def has_pyarrow() -> bool:
@@ -209,7 +208,7 @@ def decode_table(data: Data, kind: str) -> Array:
     import pyarrow as pa  # noqa: PLC0415 - only for those who send tables
 
     try:
-        return _matrix(_TABLE_READERS[kind](pa.py_buffer(data)))
+        return _matrix(_read_table(pa.py_buffer(data), kind))
     except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
         raise BadInput(f"The body is not a table that can be read as {kind}: {error}") from None
 
@@ -257,35 +256,18 @@ def _is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def _read_stream(buffer: Any) -> Any:
-    import pyarrow as pa  # noqa: PLC0415 - as above
-
-    with pa.ipc.open_stream(buffer) as reader:
-        return reader.read_all()
-
-
-def _read_file(buffer: Any) -> Any:
-    import pyarrow as pa  # noqa: PLC0415 - as above
-
-    with pa.ipc.open_file(buffer) as reader:
-        return reader.read_all()
-
-
-def _read_parquet(buffer: Any) -> Any:
+def _read_table(buffer: Any, kind: str) -> Any:
     import pyarrow as pa  # noqa: PLC0415 - as above
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    with pq.ParquetFile(pa.BufferReader(buffer)) as file:
-        if file.metadata.num_rows * file.metadata.num_columns > CELLS:
-            raise ValueError(f"it has more than {CELLS} cells")
-        return file.read()
-
-
-_TABLE_READERS: Mapping[str, Callable[[Any], Any]] = {
-    media.ARROW_STREAM: _read_stream,
-    media.ARROW_FILE: _read_file,
-    media.PARQUET: _read_parquet,
-}
+    if kind == media.PARQUET:
+        with pq.ParquetFile(pa.BufferReader(buffer)) as file:
+            if file.metadata.num_rows * file.metadata.num_columns > CELLS:
+                raise ValueError(f"it has more than {CELLS} cells")
+            return file.read()
+    open_source = pa.ipc.open_stream if kind == media.ARROW_STREAM else pa.ipc.open_file
+    with open_source(buffer) as reader:
+        return reader.read_all()
 
 
 def encode_table(columns: Mapping[str, Array], kind: str) -> bytes:

@@ -59,7 +59,7 @@ class Launch:
 
     @property
     def is_elastic(self) -> bool:
-        """Torchrun may continue with fewer hosts, so one that ends must not end the others."""
+        """Whether torchrun may continue with fewer hosts; then an end must not end the others."""
         return any(":" in words for words in _values(self.torchrun or (), "nnodes"))
 
 
@@ -263,6 +263,6 @@ def _group(launch: Launch, counts: Sequence[int]) -> dict[str, str]:
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_RUN_ID": launch.run_id,
-        # Rank 0 makes the store itself; there is no agent that has one.
+        # Rank 0 makes the store itself, because there is no agent with one.
         "TORCHELASTIC_USE_AGENT_STORE": "False",
     }

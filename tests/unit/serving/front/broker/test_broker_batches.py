@@ -83,7 +83,7 @@ def test_client_goes_while_it_waits(scripted):
 
 
 def test_client_goes_while_it_runs(scripted):
-    """The worker is busy until it replies; nobody is told."""
+    """The worker is busy until it replies; its reply is dropped."""
     ticket = scripted.ask("a")
     scripted.broker.abandon(ticket)
     scripted.ask("b")

@@ -160,13 +160,13 @@ def test_bound(hotel):
 
 @pytest.mark.parametrize("name", ["", "-a", "a b", "a" * 257, "a\u00e9"])
 def test_no_id(hotel, name):
-    """What is no id is told so."""
+    """What is not an id gets an error."""
     with pytest.raises(BadInput, match="not a session id"):
         hotel.visit(name)
 
 
 def test_worker_ends(hotel):
-    """Its sessions are lost, whether they run, wait or come later; the others' go on."""
+    """Its sessions are lost, whether they run, wait or come later; the others' continue."""
     slot, name = hotel.open()
     _, other = hotel.open()
     hotel.send(name, "running")
@@ -184,7 +184,7 @@ def test_worker_ends(hotel):
 
 
 def test_front_restarts(hotel):
-    """A new table is told by the workers what they hold; before that nothing is denied."""
+    """A new table learns from the workers what they hold; before that nothing is denied."""
     fresh = Hotel(slots=1)
     fresh.scripted.broker.lose(fresh.scripted.lanes[0])
     with pytest.raises(Unavailable):

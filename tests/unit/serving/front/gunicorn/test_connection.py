@@ -102,7 +102,7 @@ def test_client_that_reads_again(opened):
 
 
 def test_close_that_is_not_taken(opened):
-    """A last reply that nobody reads does not keep its connection for ever."""
+    """A last reply that nobody reads does not keep its connection forever."""
 
     async def scenario(protocol, transport):
         protocol._close_now()

@@ -68,7 +68,7 @@ def test_length_is_enough_to_refuse():
 
 
 def test_drain_is_bounded(monkeypatch):
-    """An endless body is not read for ever."""
+    """An endless body is not read forever."""
     monkeypatch.setattr(requests, "DRAIN_SPARE", 0)
     sender = Sender(bytes(10**6), 100)
     asyncio.run(requests.drain(sender.receive, 1000))
@@ -141,7 +141,7 @@ def test_no_descriptor(monkeypatch):
 
 @pytest.mark.parametrize("data", [b"", b"abc", bytes(2 * INLINE)])
 def test_stalled(data):
-    """A client that stops sending is told so."""
+    """A client that stops sending gets an error."""
     with pytest.raises(SlowUpload):
         read(Sender(data, end=False), length=10**6, limit=None)
 

@@ -192,7 +192,7 @@ def test_nothing_to_load(tmp_path, names, part):
 
 
 def test_beside_the_weights(folder, model):
-    """What trainers write beside the weights is no second model, and shards are one."""
+    """What trainers write beside the weights is not a second model, and shards are one."""
     first, second = ({name: value} for name, value in model.state_dict().items())
     torch.save(first, folder / "pytorch_model-00001-of-00002.bin")
     torch.save(second, folder / "pytorch_model-00002-of-00002.bin")
@@ -243,7 +243,7 @@ def test_wrong_make_model(folder, model, made, part):
 @pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "m.bin"])
 @pytest.mark.parametrize("size", [0, 5, 200])
 def test_damaged_weights(folder, name, size):
-    """A file that is no model is refused by name."""
+    """A file that is not a model is refused by name."""
     (folder / name).write_bytes(bytes(size))
     with pytest.raises(ModelError, match=name):
         default_model.load(folder, make_model=make_model)
@@ -304,7 +304,7 @@ def test_hostile_program(folder, tmp_path, model, part):
     with pytest.raises(ModelError, match="BYOC_ALLOW_PICKLE"):
         default_model.load(folder)
     assert not mark.exists()
-    with pytest.raises(Exception):  # noqa: B017, PT011 - the file is no model, however it is read
+    with pytest.raises(Exception):  # noqa: B017, PT011 - the file is not a model, however it is read
         default_model.load(folder, allow_pickle=True)
     assert mark.exists()  # the file does what the test says
 

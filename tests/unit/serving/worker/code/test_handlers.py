@@ -99,7 +99,7 @@ def test_folder_is_importable(tree):
     ],
 )
 def test_context_by_signature(tree, signature, takes):
-    """One argument more is the context, if it is required or says so."""
+    """One argument more is the context, if it is required or has that name."""
     settings, write = tree
     write("model/code", f"def predict_fn({signature}): pass")
     handler = handlers.load(find_handlers(settings())).get("predict_fn")

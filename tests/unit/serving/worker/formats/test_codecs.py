@@ -170,7 +170,7 @@ def test_csv_rows_end(array, text):
 
 
 def test_csv_has_two_dimensions():
-    """More do not fit, and the caller is told what does."""
+    """More do not fit, and the message says what does."""
     with pytest.raises(NotAcceptable, match="application/json"):
         csv_format.encode(np.zeros((1, 2, 3)))
 

@@ -78,7 +78,7 @@ def test_safetensors_of_anything(body):
     "header", [[], {"x": {}}, {"x": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}]
 )
 def test_safetensors_refused(header):
-    """What is no safetensors, or has no form in numpy, is named."""
+    """What is not safetensors, or has no form in numpy, is named."""
     with pytest.raises(BadInput, match="not safetensors"):
         named_arrays.decode_safetensors(safe(header, bytes(9)))
 

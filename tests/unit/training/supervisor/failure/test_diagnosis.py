@@ -108,7 +108,7 @@ def test_exception_group(text):
 
 
 def test_unrelated_tracebacks_are_no_chain():
-    """Two tracebacks in one log are a chain only where Python says so."""
+    """Two tracebacks in one log are a chain only if Python's words link them."""
     found = last_traceback(STATE_DICT + "warming up\n" + SYNTAX)
     assert found.exception == "SyntaxError: invalid syntax"
     assert found.root is None
@@ -122,7 +122,7 @@ def test_code_without_traceback(text):
 
 
 def test_a_traceback_that_was_survived(text):
-    """What was logged long before the end is not the cause, whatever the code, but is told."""
+    """What was logged long before the end is not the cause, whatever the code, but is reported."""
     log = CHAIN + "step 1\nstep 2\nstep 3\nno GPU\n"
     records = CHAIN + "2026-11-29 10:00:00 INFO all is well\n" * 5 + "no GPU\n"
     for code in (1, 3):
@@ -369,7 +369,7 @@ def test_a_channel_whose_variable_had_a_default(text, container, tmp_path):
 
 
 def test_parts_do_not_crowd_each_other_out(text):
-    """A huge message leaves room for who and where."""
+    """A huge message leaves room for the host and the place."""
     shown = clip(text(err=CHAIN.replace("no vocabulary", "ü" * 5000)))
     assert len(shown.encode()) <= 1024
     assert "[algo-1 exit 1]" in shown

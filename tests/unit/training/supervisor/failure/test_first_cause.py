@@ -88,7 +88,7 @@ def test_echo(text):
     ],
 )
 def test_no_echo(text):
-    """What a rank dies of by itself."""
+    """A failure that a rank causes itself."""
     assert not is_echo(text)
 
 
@@ -100,7 +100,7 @@ def test_alone_without_failure():
 
 
 def test_alone_hang():
-    """Steps count where they are told, output where they are not."""
+    """Steps count if they are reported; otherwise output counts."""
     for quiet, stalled, hangs in ((9, None, True), (9, 1, False), (1, 9, True), (1, None, False)):
         alone = Alone("algo-1", hang_seconds=5)
         order = alone.advance(0.0, State(is_over=False, quiet=quiet, stalled=stalled))

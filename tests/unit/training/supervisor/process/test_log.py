@@ -53,7 +53,7 @@ def test_passes_only_whole_lines(pieces):
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60)))
 def test_pieces_make_no_difference(data, places):
-    """Where the input is cut does not change the output, carriage returns included."""
+    """The place of a cut in the input does not change the output, carriage returns included."""
     cuts = sorted({0, len(data), *(place for place in places if place < len(data))})
     pieces = [data[start:end] for start, end in pairwise(cuts)]
     assert relayed(*pieces) == relayed(data)
@@ -181,7 +181,7 @@ def test_stalled_log_does_not_stop_the_program(container):
 
 @pytest.mark.slow
 def test_closed_log_does_not_stop_the_program(container):
-    """A log that was closed is no reason to fail."""
+    """A log that was closed does not fail the job."""
     container.text("for _ in range(10_000): print('x' * 100)")
     running = container.start(stdout=subprocess.PIPE)
     running.process.stdout.close()

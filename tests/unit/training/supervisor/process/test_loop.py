@@ -34,7 +34,7 @@ def stop(running, prefix, number=signal.SIGTERM):
 
 
 def test_sigterm_saves_the_model(container, prefix):
-    """The program hears SIGTERM, saves, and its own exit code is the container's."""
+    """The program gets SIGTERM and saves, and its exit code is the container's."""
     container.program("saves_on_sigterm.py")
     running = container.start(prefix=prefix)
     stop(running, prefix)
@@ -45,7 +45,7 @@ def test_sigterm_saves_the_model(container, prefix):
 
 
 def test_ignored_sigterm_ends_in_sigkill(container, prefix):
-    """Who does not end within the grace period is killed, and the failure file says so."""
+    """A program that outlives the grace period is killed, and the failure file reports it."""
     container.program("ignores_sigterm.py")
     container.environ["BYOC_STOP_GRACE"] = "0.2"
     running = container.start(prefix=prefix)
@@ -102,7 +102,7 @@ def test_what_a_shell_started_has_the_whole_grace(container, prefix, ends):
 
 
 def test_interrupted_python_leaves_nothing(container):
-    """It has run its handlers: what it started and did not end is told to end, at once."""
+    """After its own handlers, the processes that it left running are asked to end at once."""
     container.text(
         "import os, pathlib, signal\n"
         "def end(*_):\n"

@@ -162,7 +162,7 @@ def test_usual_entry(container, names, entry):
     [["a.py", "b.py"], ["notes.md"], ["setup.py"], ["a/__main__.py", "b/__main__.py"]],
 )
 def test_no_entry(container, names):
-    """Where it is not clear, the error lists what there is and says how to name one."""
+    """If several programs are possible, the error lists them and says how to name one."""
     with pytest.raises(ContractError) as caught:
         find_entry(container.job(), {}, fill(container.tree.code, *names))
     assert all(name.partition("/")[0] in str(caught.value) for name in names)
@@ -230,7 +230,7 @@ def test_entry_that_is_no_file(container, name, words):
 
 @pytest.mark.parametrize("linked", [False, True])
 def test_absolute_entry_of_a_linked_folder(container, linked):
-    """An absolute path is inside, be it by the folder's name or by where a link to it leads."""
+    """An absolute path is inside, by the folder's name or by the target of a link to it."""
     real = fill(container.folder / "real", "deep/run.py")
     code = container.tree.code
     code.symlink_to(real)
@@ -303,7 +303,7 @@ def test_shell_commands(container, content):
     ],
 )
 def test_what_would_fail_is_refused(container, name, content, words):
-    """Before it starts, with what helps: bash goes on after such a line, and may end with 0."""
+    """Refused before the start: bash continues after such a line, and may end with 0."""
     code = fill(container.tree.code)
     (code / name).write_bytes(content)
     (code / name).chmod(0o755)

@@ -115,7 +115,7 @@ def test_daemon_that_holds_the_pipe(container):
 
 
 def test_full_disk(container):
-    """Where the failure file can't be written, the reason is in the log and the code stays."""
+    """If the failure file can't be written, the reason is in the log and the code stays."""
     container.text("import sys\nsys.exit('why')")
     no_file = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -39,7 +39,7 @@ def test_not_without_being_asked(container):
 
 @pytest.fixture
 def target(container):
-    """Where pip installs instead of this environment, and where the program finds it."""
+    """The folder into which pip installs, and from which the program imports."""
     folder = container.folder / "target"
     container.environ |= {
         "BYOC_INSTALL_REQUIREMENTS": "1",

@@ -37,7 +37,7 @@ def test_a_message_survives():
 @pytest.mark.slow
 @given(st.binary(max_size=60))
 def test_noise_is_refused(data):
-    """Bytes that are no message raise one error and nothing else."""
+    """Bytes that are not a message raise one error and nothing else."""
     with pytest.raises(NotAMessageError):
         decode(data)
 
@@ -45,7 +45,7 @@ def test_noise_is_refused(data):
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(SHAPES)), st.dictionaries(st.sampled_from(NAMES), VALUES))
 def test_other_shapes_are_refused(kind, fields):
-    """A known kind with other fields, or of other types, is no message."""
+    """A known kind with other fields, or with other types, is not a message."""
     message = {**fields, "kind": kind}
     try:
         decoded = decode(json.dumps(message).encode())
@@ -111,7 +111,7 @@ def test_messages_in_pieces(wire):
 
 @pytest.mark.parametrize("data", [b"x" * (LIMIT + 1), b'{"kind": "alive", "more": 1}\n', b"[]\n"])
 def test_nonsense_ends_the_connection(wire, data):
-    """Who does not speak the language is not listened to."""
+    """Anything that is not a message ends the connection."""
     made, theirs, serve, got, lost = wire
     theirs.sendall(data)
     for _ in range(4):

@@ -41,7 +41,7 @@ def test_failing_rank(container):
 
 
 def test_the_word_of_a_rank_that_was_too_slow(container):
-    """A rank that had raised, and was ended while it was still at it, is the cause."""
+    """A rank that had raised before it was ended is the cause."""
     container.text(
         f"{RANK}import traceback\n"
         "if rank == 0: raise ConnectionResetError('Connection reset by peer')\n"
@@ -64,7 +64,7 @@ def test_an_end_amid_a_collective(container):
 
 
 def test_stop(container):
-    """Each rank hears SIGTERM once and has its time."""
+    """Each rank gets SIGTERM once and has its time to end."""
     container.program("saves_on_sigterm.py")
     container.environ["BYOC_NPROC"] = "2"
     running = container.start()
@@ -74,7 +74,7 @@ def test_stop(container):
 
 
 def test_recorded_error(container):
-    """What torch's `record` wrote is the cause, even where nothing was printed."""
+    """What torch's `record` wrote is the cause, even if nothing was printed."""
     record = {
         "message": {
             "message": "ValueError: deep inside",
@@ -96,7 +96,7 @@ def test_recorded_error(container):
 
 
 def test_hang_of_a_plain_program(container):
-    """One plain process is watched too, where that was asked for."""
+    """One plain process is watched too, if the job asks for it."""
     container.text("import time\ndef stuck(): time.sleep(60)\nprint('up')\nstuck()\n")
     container.environ["BYOC_HANG_SECONDS"] = "0.5"
     result = container.run()

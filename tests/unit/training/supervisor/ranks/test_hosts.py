@@ -25,7 +25,7 @@ def tree(tmp_path):
 
 @pytest.mark.parametrize("environ", [NOW, OLD])
 def test_the_pods_are_the_hosts(tree, environ):
-    """So that SM_HOSTS, and who writes the model, are right without a file."""
+    """SM_HOSTS and the host that writes the model are right without a file."""
     job = read_job(tree, environ)
     assert job.cluster.hosts == ("node-0", "node-1", "node-2")
     assert (job.cluster.current_host, job.cluster.rank) == ("node-1", 1)
@@ -78,7 +78,7 @@ def test_what_counts_no_hosts(environ):
     ],
 )
 def test_variables_that_contradict_each_other(environ, where):
-    """A pod that took itself for the only one would train the whole model alone."""
+    """A pod that thinks it is the only one would train the whole model alone."""
     with pytest.raises(ContractError) as caught:
         outer_hosts(environ)
     assert caught.value.where == where

@@ -74,7 +74,7 @@ def test_one_process_where_no_gpu_is():
 
 @pytest.mark.parametrize("nproc", ["0", "-1", "many", "1.5", "99999"])
 def test_bad_count(nproc):
-    """What is no count is an error that names the setting."""
+    """A value that is not a count is an error that names the setting."""
     with pytest.raises(ContractError, match="BYOC_NPROC"):
         launch(environ={"BYOC_NPROC": nproc})
 
@@ -143,7 +143,7 @@ def test_outer_variables():
 
 
 def test_a_rank_from_outside_stays():
-    """Who sets RANK and WORLD_SIZE has started its ranks already."""
+    """If RANK and WORLD_SIZE are set, the ranks have been started already."""
     assert launch(environ={"BYOC_NPROC": "2", "RANK": "1", "WORLD_SIZE": "2"}) is None
 
 
@@ -206,7 +206,7 @@ def test_torchrun_command(tmp_path, options, lacks):
 
 @pytest.mark.parametrize(("cpus", "processes", "threads"), [(96, 8, 6), (2, 2, 1), (4, 1, 2)])
 def test_threads(cpus, processes, threads):
-    """A rank's share of the cores, and never none."""
+    """A rank's share of the cores, at least one."""
     assert cpu_threads(cpus, processes) == threads
 
 

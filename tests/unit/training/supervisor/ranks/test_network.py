@@ -39,7 +39,7 @@ def look(tmp_path):
 
 
 def test_interface_that_exists(look):
-    """NCCL and gloo are told the interface of resourceconfig.json."""
+    """NCCL and gloo get the interface of resourceconfig.json."""
     assert look(gpus=0).variables == {"NCCL_SOCKET_IFNAME": "eth0", "GLOO_SOCKET_IFNAME": "eth0"}
 
 
@@ -88,13 +88,13 @@ def test_efa(look, plugin, set_too, shown):
 
 
 def test_plugin_on_the_library_path(look, tmp_path):
-    """A plugin where the loader looks first is found there."""
+    """A plugin in the folder that the loader searches first is found."""
     (tmp_path / "libnccl-net.so").write_bytes(b"aws-ofi-nccl 1.9.1")
     assert "1.9" in look(efa=1, environ={"LD_LIBRARY_PATH": f"/x:{tmp_path}"}).transport
 
 
 def test_cache_variables():
-    """Compile caches follow the warm pool, where there is one."""
+    """Compile caches are in the warm pool, if there is one."""
     assert cache_variables({}) == {}
     pool = cache_variables({"SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY": "/pool"})
     assert pool == {"TORCHINDUCTOR_CACHE_DIR": "/pool/torchinductor",
@@ -148,7 +148,7 @@ def test_missing_names():
 
 
 def test_stop_ends_the_wait():
-    """Who is stopped does not wait for a name."""
+    """A stopped job does not wait for a name."""
 
     def resolve(host):
         raise OSError
