@@ -14,7 +14,7 @@ Operation: TypeAlias = Callable[[Parameters], Awaitable[Parameters]]
 """A coroutine of parameters that the service model has accepted; it may raise AwsError."""
 
 ThreadOperation: TypeAlias = Callable[[Parameters], Parameters]
-"""The same as a plain function, which the wire runs in a thread: it may read and write files."""
+"""An operation as a plain function, which the wire runs in a thread: it may use files."""
 
 Operations: TypeAlias = Mapping[str, Operation | ThreadOperation]
 """What a service answers, by AWS's names."""

@@ -85,7 +85,7 @@ class Application:
                 raise
             task.uncancel()
             if not watch.client_left:
-                # The server is closing. SDKs try again after a 503, and then find nobody.
+                # The server is closing. SDKs try again after a 503, and then fail to connect.
                 ending = Response(status=503, headers={"Connection": "close"}, body=_ENDING)
                 await _respond(ending, send)
         except ClientLeftError:

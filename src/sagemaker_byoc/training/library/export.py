@@ -1,4 +1,4 @@
-"""The trained model into /opt/ml/model, whole or not at all: weights, and a card that names them.
+"""The trained model in /opt/ml/model, written whole or not at all: weights and a card.
 
 For user scripts; works alone. Without pickle: safetensors, or a state_dict that torch.load reads
 with weights_only; and, on request, a torch.export program that is served without any code.
@@ -30,11 +30,11 @@ from sagemaker_byoc.training.library.ranks import global_rank
 CARD = "card.json"
 FORMAT = 1
 WRAPPED = ("module", "_orig_mod")
-"""What torch's wrappers call what they wrap."""
+"""The names that torch's wrappers give to the wrapped module."""
 WRAPPING = ("torch.nn.parallel", "torch._dynamo", "torch.optim.swa_utils")
-"""Where torch has them."""
+"""The modules of torch's wrappers."""
 KEPT_BY_TORCH = (nn.DataParallel, AveragedModel)
-"""Wrappers whose names get_model_state_dict leaves in."""
+"""Wrappers whose names get_model_state_dict keeps."""
 
 
 def export_model(
@@ -44,10 +44,10 @@ def export_model(
     example: tuple[Any, ...] | None = None,
     folder: Path | None = None,
 ) -> Path | None:
-    """Write the model; the folder on rank 0, None on others. Every rank calls it: a collective.
+    """Write the model. Return the folder on rank 0, None on others. A collective of all ranks.
 
-    `config` is what the class needs to be made again. `example` inputs (positional) ask for
-    model.pt2 too; not for sharded models.
+    `config` is what the class needs to be constructed. With `example`, positional inputs, model.pt2
+    is written too; not for sharded models.
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights: dict[str, Any] = _without_wrappers(model, get_model_state_dict(model, options=options))
@@ -61,14 +61,14 @@ def export_model(
     card["weights"], card["tied"] = name, dict(tied)
     if example is not None:
         card["program"] = _write_program(into, plain, example)
-    # Last: a reader that finds the card finds all files that it names.
+    # Last: a reader that finds the card must find all files that it names.
     write_json(into / CARD, card)
     return into
 
 
 def _without_wrappers(model: nn.Module, weights: dict[str, Any]) -> dict[str, Any]:
     """Return tensors by their names without DataParallel and AveragedModel, at any depth; torch has
-    taken out those of all other wrappers, and a module of the user's may be called `module` too."""
+    removed those of all other wrappers, and a user's module may be called `module` too."""
     if isinstance(model, AveragedModel):
         weights.pop("n_averaged", None)  # not the model's own
     names = zip(_names(model, through=True), _names(model, through=False), strict=True)
@@ -77,8 +77,8 @@ def _without_wrappers(model: nn.Module, weights: dict[str, Any]) -> dict[str, An
 
 
 def _names(module: nn.Module, prefix: str = "", *, through: bool) -> Iterator[str]:
-    """Name each parameter and buffer without the names of wrappers; of those whose names torch
-    keeps, only if they are gone `through`."""
+    """Yield the names of parameters and buffers without those of wrappers; with `through` also
+    without those that torch keeps."""
     wrapper = _wrapped_name(module)
     for name in (*module._parameters, *module._buffers):  # noqa: SLF001 - in their order
         yield prefix + name
@@ -89,22 +89,22 @@ def _names(module: nn.Module, prefix: str = "", *, through: bool) -> Iterator[st
 
 
 def _wrapped_name(module: nn.Module) -> str:
-    """The name of the user's own module in its wrapper; empty for any other module."""
+    """Return the name of the user's module in a wrapper; empty if `module` is not a wrapper."""
     if not type(module).__module__.startswith(WRAPPING):
         return ""
-    # Not getattr, which a compiled module hands on to the user's own.
+    # Not getattr, which a compiled module forwards to the user's module.
     children = module._modules  # noqa: SLF001
     return next((name for name in WRAPPED if children.get(name) is not None), "")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The user's own module inside DDP, DataParallel, AveragedModel and torch.compile."""
+    """Return the user's module inside DDP, DataParallel, AveragedModel and torch.compile."""
     name = _wrapped_name(model)
     return unwrapped(model.get_submodule(name)) if name else model
 
 
 def _write_weights(folder: Path, weights: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
-    """The file's name, and which names are the same tensor as another that is in the file."""
+    """Write the weights. Return the file's name, and for tied names the one that is in the file."""
     if importlib.util.find_spec("safetensors"):
         kept, tied = _without_tied(weights)
         name = "model.safetensors"
@@ -122,7 +122,7 @@ def _save_safetensors(weights: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _without_tied(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """safetensors refuses tensors that share memory; views of one are written as they read."""
+    """Split off tied tensors, and copy overlapping ones: safetensors refuses shared memory."""
     kept: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
     seen: dict[tuple[Any, ...], str] = {}
@@ -152,11 +152,11 @@ def _write_program(folder: Path, model: nn.Module, example: tuple[Any, ...]) -> 
 
 
 def _whole_or_not(path: Path, write: Any) -> None:
-    # The ending stays: torch.export.save warns about any other.
+    # The same suffix: torch.export.save warns about any other.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         write(temporary)
-        # safetensors makes files that only their owner can read; who serves may be another user.
+        # safetensors makes files that only their owner can read, and another user may serve.
         temporary.chmod(0o644)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -179,7 +179,7 @@ def _card(model: nn.Module, config: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def class_path(kind: type) -> str:
-    """`module:Class` as another program would import it: the script's name, not __main__."""
+    """Return `module:Class` as another program imports it: the script's name, not __main__."""
     module = kind.__module__
     if module == "__main__":
         main = sys.modules["__main__"]

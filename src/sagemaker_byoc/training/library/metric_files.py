@@ -1,6 +1,6 @@
 """Files that rows of metrics are written to: SageMaker's metrics file, TensorBoard's event files.
 
-The metrics file is JSON lines in $SAGEMAKER_METRICS_DIRECTORY/<pid>.json. Its shape is that of
+The metrics file is JSON lines in $SAGEMAKER_METRICS_DIRECTORY/<pid>.json, in the form of
 sagemaker-experiments, smexperiments/metrics.py, which smdebug writes too. A line's time must be
 between 14 days before and 2 hours after it is read. Without the variable there is no file.
 
@@ -38,10 +38,10 @@ class Row(NamedTuple):
 
 class Sink(Protocol):
     def write(self, rows: Sequence[Row]) -> None:
-        """Called on the training's thread; must not wait. OSError for what can't be written."""
+        """Take rows, on the training's thread, without waiting. Raise OSError if that fails."""
 
     def close(self, seconds: float) -> None:
-        """Bring out what is kept, within about this time."""
+        """Write what is kept, within about this time."""
 
 
 class MetricFile:
@@ -61,7 +61,7 @@ class MetricFile:
 
 
 def lines(row: Row) -> str:
-    """Numbers only: the reader knows no NaN. JSON by hand, since this is done in each step."""
+    """Return a row's finite numbers as JSON lines; not by json.dumps, which is slower."""
     tail = f', "Timestamp": {row.time!r}, "IterationNumber": {row.step}}}\n'
     return "".join(
         [
@@ -80,7 +80,7 @@ def _metric_head(name: str) -> str:
 POLYNOMIAL = 0x82F63B78
 MASK_DELTA = 0xA282EAD8
 SHORT = 16
-"""Bytes below which a loop is as fast."""
+"""Bytes below which a plain loop is as fast."""
 VERSION = b"brain.Event:2"
 _SMALL = tuple(bytes([number]) for number in range(0x80))
 _WALL_TIME = struct.Struct("<Bd")
@@ -99,17 +99,17 @@ def _table() -> tuple[int, ...]:
 
 @functools.lru_cache(32)
 def _shares(size: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.intp]]:
-    """What each byte value adds to the CRC of so many bytes, which is linear over GF(2), at each
-    place; and where a place's 256 values begin."""
+    """Return what each byte value adds at each place to the CRC of so many bytes, which is linear
+    over GF(2), and the start of each place's 256 values."""
     table = np.array(_table(), dtype=np.uint32)
     rows = [table]
     for _ in range(size - 1):
-        rows.append(table[rows[-1] & 0xFF] ^ (rows[-1] >> 8))  # one zero byte behind it
+        rows.append(table[rows[-1] & 0xFF] ^ (rows[-1] >> 8))  # followed by one zero byte
     return np.concatenate(rows[::-1]), np.arange(size, dtype=np.intp) * 256
 
 
 def _crcs(data: bytes, size: int) -> npt.NDArray[np.uint32]:
-    """Return the checksums of messages of `size` bytes, from 4, one after the other."""
+    """Return the checksums of consecutive messages of `size` bytes, at least 4."""
     shares, places = _shares(size)
     messages = np.frombuffer(data, dtype=np.uint8).reshape(-1, size).copy()
     messages[:, :4] ^= 0xFF  # the same as starting with all ones
@@ -118,7 +118,7 @@ def _crcs(data: bytes, size: int) -> npt.NDArray[np.uint32]:
 
 
 def crc32c(data: bytes) -> int:
-    """Castagnoli's, as in RFC 3720, appendix B.4."""
+    """Return Castagnoli's CRC, as in RFC 3720, appendix B.4."""
     if len(data) < SHORT:
         crc, table = 0xFFFFFFFF, _table()
         for byte in data:
@@ -128,7 +128,7 @@ def crc32c(data: bytes) -> int:
 
 
 def masked(data: bytes) -> int:
-    """A CRC of data that holds CRCs would be weak: rotated, and a constant added."""
+    """Return the CRC rotated, plus a constant: a CRC of data that holds CRCs would be weak."""
     crc = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF
 
@@ -138,7 +138,7 @@ def record(data: bytes) -> bytes:
 
 
 def records(events: Sequence[bytes]) -> bytes:
-    """One after the other; the checksums of those of one length are made together."""
+    """Return the records of events; those of one length are checksummed together."""
     found: list[bytes] = []
     for size, group in groupby(events, len):
         bodies = [*group]
@@ -152,7 +152,7 @@ def records(events: Sequence[bytes]) -> bytes:
 
 
 def _all_masked(bodies: Sequence[bytes], size: int) -> bytes:
-    """What `masked` says of each, as four bytes."""
+    """Return `masked` of each body, as four bytes."""
     crcs = _crcs(b"".join(bodies), size)
     rotated = (crcs >> np.uint32(15)) | (crcs << np.uint32(17))
     sums: bytes = (rotated + np.uint32(MASK_DELTA)).astype("<u4").tobytes()
@@ -167,7 +167,7 @@ def _head(size: int) -> bytes:
 
 @functools.lru_cache(256)
 def _summary(names: tuple[str, ...]) -> tuple[struct.Struct, tuple[bytes, ...]]:
-    """Of an Event's summary of these tags: how it is packed, and what stands before each number."""
+    """Return how the summary of these tags is packed, and the bytes before each number."""
     tags = [_block(1, name.encode()) + b"\x15" for name in names]
     heads = [b"\x0a" + _varint(len(tag) + 4) + tag for tag in tags]
     size = sum(len(head) + 4 for head in heads)
@@ -176,7 +176,7 @@ def _summary(names: tuple[str, ...]) -> tuple[struct.Struct, tuple[bytes, ...]]:
 
 
 def scalars(row: Row) -> bytes:
-    """An Event: wall_time = 1, step = 2, summary = 5 of values with tag = 1, simple_value = 2."""
+    """Encode an Event: wall_time = 1, step = 2, summary = 5, its tag = 1, simple_value = 2."""
     layout, heads = _summary(tuple(row.values))
     values = row.values.values()
     try:
@@ -188,7 +188,7 @@ def scalars(row: Row) -> bytes:
 
 
 def first_event(now: float) -> bytes:
-    """What tells a reader that this is an event file."""
+    """Return the event that begins an event file."""
     return struct.pack("<Bd", 0x09, now) + _block(3, VERSION)
 
 
@@ -209,7 +209,7 @@ def _varint(number: int) -> bytes:
 
 
 def _float32(value: float) -> float:
-    """Packing refuses what is too large for a float32 but is not infinite."""
+    """Return infinity for a number that is too large for a float32, which packing refuses."""
     return value if abs(value) < 3.4028235e38 or value != value else value * float("inf")  # noqa: PLR0124 - NaN
 
 

@@ -1,7 +1,7 @@
-"""Metrics of a training loop, in the line that SageMaker's metric definitions find.
+"""Metrics of a training loop, printed in the form that SageMaker's metric definitions match.
 
 For user scripts; works alone. Values stay on their device until the logging interval is over, so
-that the GPU is waited for once an interval and not once a step.
+that the program waits for the GPU once per interval and not once per step.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ WATCH_MODULE = "sagemaker_byoc.training.library.watch.attach"
 T = TypeVar("T")
 Value: TypeAlias = "float | torch.Tensor"
 LARGEST = 10**308
-"""An int beyond it is not a float, which every reader of metrics expects."""
+"""An int beyond it does not fit a float, which every reader of metrics expects."""
 LARGEST_STEP = 2**63
 """TensorBoard and MLflow keep a step in 64 bits."""
 
 PEAK_BF16: tuple[tuple[str, float], ...] = (
     # Dense bf16 FLOP/s by a part of the name that CUDA reports; the first match counts. The same
-    # values as torchtitan's tools/utils.py at b5bcd76c, which has them from NVIDIA's data sheets.
+    # values as torchtitan's tools/utils.py at b5bcd76c, from NVIDIA's data sheets.
     ("GB300", 2.5e15),
     ("GB200", 2.5e15),
     ("B300", 2.25e15),
@@ -52,12 +52,12 @@ PEAK_BF16: tuple[tuple[str, float], ...] = (
 
 
 class Metrics:
-    """Prints one line each `every` logged steps; keeps every step in output/data/metrics.jsonl.
+    """Prints a line every `every` logged steps; writes each step to output/data/metrics.jsonl.
 
-    Only rank 0 does either. `flops_per_token` (or per sample; see `transformer_flops`) adds
-    `mfu` on GPUs whose peak is known. `counters` are totals that grow elsewhere, by name, such as
-    `{"checkpoint_block_ms": lambda: checkpointer.blocked_ms}`: what they grew by in the interval
-    is in the line, and reading them costs the steps between nothing.
+    Only rank 0 does. `flops_per_token` (or per sample; see `transformer_flops`) adds `mfu` on GPUs
+    whose peak is known. `counters` are totals by name that the program keeps, such as
+    `{"checkpoint_block_ms": lambda: checkpointer.blocked_ms}`: the line has their growth in the
+    interval, and they are read once per line.
     """
 
     def __init__(  # noqa: PLR0913 - each keyword is one thing that a script may have
@@ -95,11 +95,12 @@ class Metrics:
         self, step: int, values: Mapping[str, Value], *, tokens: Value = 0, samples: Value = 0
     ) -> None:
         """Keep `values` of `step`; tensors of one element may be on any device, and are copied.
-        ContractError for what is not one number, for a name that no line can hold, and for a step
-        that is not a whole number.
 
-        `tokens` and `samples` are what this rank consumed in the step; the line has the rate of
-        all ranks together.
+        Raise ContractError for what is not one number, for a name that a line can't hold, and for a
+        step that is not a whole number.
+
+        `tokens` and `samples` are what this rank used in the step; the line has the rate of all
+        ranks together.
         """
         self._progress.report()
         is_plain = type(step) is int and -LARGEST_STEP < step < LARGEST_STEP
@@ -117,7 +118,7 @@ class Metrics:
             self.flush()
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
-        """`batches`, with the time that each was waited for in the line as data_wait_ms a step."""
+        """Yield `batches`; the line has the mean time waited for one, as data_wait_ms."""
         iterator = iter(batches)
         while True:
             start = time.perf_counter()
@@ -129,8 +130,8 @@ class Metrics:
             yield batch
 
     def flush(self) -> None:
-        """Write what is kept; waits for the GPU, once."""
-        kept, self._kept = self._kept, []  # at once: what fails here would fail again
+        """Write the kept steps; wait for the GPU once."""
+        kept, self._kept = self._kept, []  # now, since a failure would repeat
         if not kept:
             return
         rows = _on_host(kept)
@@ -138,7 +139,7 @@ class Metrics:
         step, last = rows[-1]
         line = {"step": float(step), **last, **about}
         self._names.update(dict.fromkeys(line))
-        if WATCH_MODULE in sys.modules:  # a program without a watch must not wait for its import
+        if WATCH_MODULE in sys.modules:  # a program without a watch does not import it
             sys.modules[WATCH_MODULE].show_losses(rows)
         rows[-1] = (step, {**last, **about})
         self._amounts = dict.fromkeys(self._amounts, 0)
@@ -148,7 +149,7 @@ class Metrics:
         self.on_rows(rows)
 
     def on_rows(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """For those that build on this: each step's values, once they are on the host."""
+        """Receive each step's values, once they are on the host; for subclasses."""
 
     @property
     def file(self) -> Path:
@@ -160,16 +161,16 @@ class Metrics:
         return self._is_writer
 
     def close(self) -> None:
-        """Write what is left of an interval. What is logged later, as of a last test, is written at
+        """Write the rest of an interval. What is logged later, as by a last test, is written at
         once."""
         self._every = 1
         self.flush()
         self._copy.close()
 
     def write_definitions(self, file: Path | None = None) -> Path:
-        """The MetricDefinitions of all names in the lines so far, for CreateTrainingJob; a list.
+        """Write the MetricDefinitions for CreateTrainingJob of all names in the lines so far.
 
-        ValueError beyond the 40 that it takes.
+        Raise ValueError beyond the 40 that it takes.
         """
         names = [name for name in self._names if name != "step"]
         if len(names) > METRIC_DEFINITIONS.value:
@@ -198,7 +199,7 @@ class Metrics:
         return about | self._grown()
 
     def _grown(self) -> dict[str, float]:
-        """What the counters grew by; one that fails is left out, which is said once."""
+        """Return the counters' growth; leave out one that fails, and log that once."""
         grown: dict[str, float] = {}
         for name, count in [*self._counters.items()]:
             try:
@@ -211,7 +212,7 @@ class Metrics:
         return grown
 
     def _print(self, line: str) -> None:
-        """A log that is closed, or on a full disk, ends no training."""
+        """Print a line; a log that is closed, or on a full disk, does not end the training."""
         try:
             print(line, file=self._stream or sys.stdout, flush=True)
         except (OSError, ValueError, AttributeError) as error:
@@ -222,21 +223,21 @@ class Metrics:
     def _append(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         try:
             self._copy.write("".join([_json_line(step, row) for step, row in rows]).encode())
-        except OSError as error:  # no training ends for want of a copy of what is in the log
+        except OSError as error:  # the log has it too: not worth ending a training
             if not self._has_failed:
                 say(f"byoc metrics: {self.file} lacks steps: {error.strerror}")
             self._has_failed = True
 
 
 def say(text: str) -> None:
-    """A line on stderr, if there is one."""
+    """Write a line to stderr if it is open."""
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
 
 def _whole(step: object) -> int:
-    """A step that is a number of numpy's, a tensor, or a float without a fraction."""
+    """Return a step given as a numpy number, a tensor, or a float without a fraction."""
     try:
         number = float(step)  # type: ignore[arg-type]
         if number.is_integer() and abs(number) < LARGEST_STEP:
@@ -251,13 +252,13 @@ def _whole(step: object) -> int:
 
 
 def _taken(name: str, value: Value) -> Value:
-    """A number of Python's own, or a copy of the tensor: under CUDA graphs the next step writes its
+    """Return a Python number, or a copy of the tensor: under CUDA graphs the next step writes its
     loss into the same memory."""
     if type(value) is float or (type(value) is int and -LARGEST < value < LARGEST):
         return value
     try:
         if not isinstance(value, torch.Tensor):
-            return float(value)  # of numpy
+            return float(value)  # a numpy number
         if value.numel() == 1 and not (value.is_meta or value.is_complex()):
             kept = value.detach()
             kept = kept.clone() if kept.dtype is torch.float32 else kept.to(torch.float32)
@@ -282,7 +283,7 @@ def _described(value: object) -> str:
 
 
 def _on_host(kept: list[tuple[int, dict[str, Value]]]) -> list[tuple[int, dict[str, float]]]:
-    """All values as numbers: one transfer a device."""
+    """Return all values as numbers, with one transfer per device."""
     by_device: dict[torch.device, list[torch.Tensor]] = {}
     for _, values in kept:
         for value in values.values():
@@ -302,9 +303,9 @@ def _on_host(kept: list[tuple[int, dict[str, Value]]]) -> list[tuple[int, dict[s
 
 
 def _json_line(step: int, row: Mapping[str, float]) -> str:
-    """As json.dumps has it, but done in each step."""
+    """Return what json.dumps does, but faster: it is done for each step."""
     values = [
-        # What is infinite, or not a number, has another spelling there.
+        # JSON spells infinity and NaN otherwise than repr.
         f"{_key(name)}{value!r}" if value - value == 0 else f"{_key(name)}{json.dumps(value)}"
         for name, value in row.items()
     ]
@@ -323,14 +324,14 @@ def _current_device() -> torch.device:
 
 
 def _memory_gb(device: torch.device) -> float:
-    """The most that was in use so far: tensors on a GPU, else the process's resident memory."""
+    """Return the peak so far: of tensors on a GPU, else of the process's resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """Dense bf16 FLOP/s of `device`; None where that is not known, as on every CPU."""
+    """Return dense bf16 FLOP/s of `device`; None if unknown, as on every CPU."""
     return peak_of_name(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
 
 
@@ -339,7 +340,7 @@ def peak_of_name(name: str) -> float | None:
 
 
 def transformer_flops(*, parameters: int, layers: int, width: int, tokens: int) -> float:
-    """FLOPs for one token, forward and backward: 6·N + 12·L·d·T, the convention of the field.
+    """Return FLOPs for one token, forward and backward: 6·N + 12·L·d·T, the usual convention.
 
     `width` is heads times head size, `tokens` the length of a sequence; recomputation for
     activation checkpointing does not count.

@@ -1,4 +1,4 @@
-"""A profile of a few steps, switched on by one word, "10:15"; off, it costs one comparison a step.
+"""A profile of a few steps, given as "10:15"; without them it costs one comparison per step.
 
 For user scripts; works alone. Written into output/data/profile: a trace for chrome://tracing or
 Perfetto, and on CUDA a memory snapshot for pytorch.org/memory_viz.
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Profile:
-    """Of the steps from a up to, not including, b of `steps="a:b"`; nothing where it is empty.
+    """Profiles the steps from a up to, not including, b of `steps="a:b"`; none if it is empty.
 
     Call `step(n)` after step n, as the checkpointer's. `ranks` are those that are profiled.
     """
@@ -46,14 +46,14 @@ class Profile:
             self.close()
 
     def close(self) -> None:
-        """Write what was recorded, also where the program ends before the last step asked for."""
+        """Write what was recorded, even if the program ends before the last step of the range."""
         if self._profiler is None:
             return
         profiler, self._profiler = self._profiler, None
         profiler.stop()
         try:
             self._write(profiler)
-        except (OSError, RuntimeError) as error:  # a trace that is lost ends no training
+        except (OSError, RuntimeError) as error:  # a lost trace does not end the training
             logger.warning("no profile of steps %s: %s", self._label, error)
 
     def _write(self, profiler: profile) -> None:
@@ -73,14 +73,14 @@ class Profile:
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
             torch.cuda.memory._record_memory_history(max_entries=100_000)  # noqa: SLF001
-        # There is one cycle, so nothing accumulates; without the word torch before 2.13 warns.
+        # There is one cycle, so nothing accumulates; without acc_events torch before 2.13 warns.
         self._profiler = profile(activities=activities, record_shapes=True, acc_events=True)
         self._profiler.start()
 
 
 def parse_steps(text: str) -> tuple[int, int]:
-    """The two numbers of "10:15"; ValueError if it isn't like that."""
+    """Return the two numbers of "10:15"; raise ValueError for another form."""
     match = re.fullmatch(r"(\d+):(\d+)", text.strip())
     if not match or not 1 <= int(match[1]) < int(match[2]):
-        raise ValueError(f"profile={text!r}: two steps like 10:15, the second greater, from 1")
+        raise ValueError(f"profile={text!r}: give two steps like 10:15, the second greater, from 1")
     return int(match[1]), int(match[2])

@@ -1,7 +1,4 @@
-"""The facts of a run: its parameters as plain values, its code, its image.
-
-Secrets are hidden.
-"""
+"""The facts of a run: its parameters as JSON without secrets, its code, image and artifacts."""
 
 from __future__ import annotations
 
@@ -21,27 +18,28 @@ from sagemaker_byoc.contract.training.runs import Artifact
 from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY, IMAGE_DIGEST
 
 LONGEST = 6000
-"""Characters of a text; also what MLflow takes."""
+"""Characters of a text; also MLflow's limit."""
 MOST = 1000
 """Entries of a list or mapping."""
 DEEPEST = 6
 LARGEST_INT = 1023
-"""Bits of a number that all readers of JSON can take."""
+"""Bits of an integer that all readers of JSON accept."""
+GIT_SECONDS = 5.0
 MOST_ELEMENTS = 100
 """Elements of an array or tensor up to which its values are written."""
 
 
 def plain_parameters(given: object) -> dict[str, Json]:
-    """A mapping, a dataclass, a Namespace; of anything else the only entry is `parameters`."""
+    """Return a mapping, dataclass or Namespace as JSON; anything else as the entry `parameters`."""
     found = plain(given, top=True)
     return found if isinstance(found, dict) else {"parameters": found}
 
 
 def plain(value: object, depth: int = 0, *, top: bool = False) -> Json:
-    """What JSON has a type for; never raises."""
+    """Return a value as JSON. Never raise."""
     try:
         return _plain(value, depth, top=top)
-    except Exception:  # noqa: BLE001 - code of the value's own, such as __repr__
+    except Exception:  # noqa: BLE001 - from the value's code, such as __repr__
         return f"<{type(value).__name__}>"
 
 
@@ -62,7 +60,7 @@ def _plain(value: Any, depth: int, *, top: bool) -> Json:
 
 
 def _with_parts(value: Any, depth: int, *, top: bool) -> Json:
-    """None for what has none."""
+    """Return a container or array as JSON; None for any other value."""
     entries = _entries(value, top=top)
     if entries is not None:
         return {
@@ -102,12 +100,8 @@ def _array(value: Any, depth: int) -> Json:
     return plain(value.tolist(), depth + 1)
 
 
-GIT_SECONDS = 5.0
-CHUNK = 1 << 20
-
-
 def code_commit(environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
-    """The commit and its repository; empty where neither a variable nor a .git folder says."""
+    """Return commit and repository, from variables or a .git folder; empty without both."""
     if environ.get(CODE_COMMIT):
         return environ[CODE_COMMIT], environ.get(CODE_REPOSITORY, "")
     commit = _git(folder, "rev-parse", "HEAD")
@@ -123,15 +117,13 @@ def image_digest(environ: Mapping[str, str]) -> str:
 
 
 def artifact(name: str, value: str | os.PathLike[str]) -> Artifact:
-    """A file with its size and SHA-256; anything else, such as an address, as it is."""
+    """Describe a file with its size and SHA-256, or anything else, such as an address."""
     text = os.fspath(value)
     path = Path(text)
     if not path.is_file():
         return Artifact(name, text)
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(CHUNK):
-            digest.update(block)
+        digest = hashlib.file_digest(file, "sha256")
     return Artifact(name, text, digest.hexdigest(), path.stat().st_size)
 
 

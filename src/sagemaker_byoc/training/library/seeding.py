@@ -1,4 +1,4 @@
-"""Random seeds by rank and by data worker, and runs that can be repeated bit by bit.
+"""Random seeds by rank and by data worker, and runs that are repeatable bit by bit.
 
 For user scripts; works alone.
 """
@@ -23,11 +23,11 @@ CUBLAS_DETERMINISTIC = ":4096:8"
 
 
 def seed_everything(seed: int, *, rank: int | None = None, deterministic: bool = False) -> int:
-    """Seed Python, numpy if installed, and torch, differently on each rank; the derived seed.
+    """Seed Python, numpy if installed, and torch, differently on each rank. Return the seed used.
 
-    Call it with `rank=0` on every rank before the model is made where all must start from the
-    same weights, and again without `rank` for dropout and data. `deterministic` makes torch
-    refuse operations that have no repeatable form, and is slower.
+    If all ranks must start with the same weights, call it with `rank=0` on each before the model is
+    made, and again without `rank` for dropout and data. `deterministic` makes torch refuse
+    operations without a repeatable form, and is slower.
     """
     derived = derive(seed, global_rank() if rank is None else rank)
     random.seed(derived)
@@ -42,7 +42,7 @@ def seed_everything(seed: int, *, rank: int | None = None, deterministic: bool =
 
 
 def seed_worker(worker: int) -> None:
-    """`worker_init_fn` of a DataLoader: torch seeds its own generator, and this all others."""
+    """Seed Python and numpy in a DataLoader's worker, as `worker_init_fn`; torch seeds itself."""
     derived = derive(torch.initial_seed() % 2**63, worker)
     random.seed(derived)
     if "numpy" in sys.modules:
@@ -50,12 +50,12 @@ def seed_worker(worker: int) -> None:
 
 
 def generator(seed: int, *parts: int) -> torch.Generator:
-    """A CPU generator of its own for one purpose, told apart by `parts` (rank, epoch, …)."""
+    """Return a CPU generator for one purpose, which `parts` identify (rank, epoch, …)."""
     return torch.Generator().manual_seed(derive(seed, *parts))
 
 
 def derive(seed: int, *parts: int) -> int:
-    """A seed below 2**63. Not seed + rank: then rank 1 of one run would be rank 0 of the next."""
+    """Return a seed below 2**63. With seed + rank, rank 1 of one run would be rank 0 of another."""
     text = ":".join(str(part) for part in (seed, *parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
@@ -64,7 +64,7 @@ def _make_deterministic() -> None:
     if torch.cuda.is_available():
         given = os.environ.get(CUBLAS)
         if given is None and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            logger.warning("%s comes too late: seed before the first use of the GPU", CUBLAS)
+            logger.warning("%s is set too late: seed before the first use of the GPU", CUBLAS)
     os.environ.setdefault(CUBLAS, CUBLAS_DETERMINISTIC)
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False

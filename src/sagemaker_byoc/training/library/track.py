@@ -1,4 +1,4 @@
-"""Track: Metrics, with everyone told of each step, and a record of the run."""
+"""Track: Metrics that also go to files, TensorBoard and MLflow, and a record of the run."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ SIGTERM_SECONDS = 10.0
 
 
 class Track(Metrics):
-    """`log` as Metrics has it; what each line holds also goes to the metrics file, to TensorBoard
-    and, where MLFLOW_TRACKING_URI is set, to MLflow. Only rank 0 does anything.
+    """Metrics that also go to the metrics file, to TensorBoard and, if MLFLOW_TRACKING_URI is set,
+    to MLflow. Only rank 0 does anything.
 
-    `parameters` are the job's hyperparameters if left out: a mapping, dataclass or Namespace, in
-    which secrets are hidden. `goals` say of metrics whether "max" or "min" is better, for names
-    that do not tell it. The keywords of Metrics are taken too. A listener that fails is left out,
-    which is said once; it never ends the training.
+    `parameters` are a mapping, dataclass or Namespace, by default the job's hyperparameters; their
+    secrets are hidden. `goals` say of metrics whether "max" or "min" is better, if their names do
+    not tell. Metrics' own keywords are taken too. The failure of a sink is logged once; it never
+    ends the training.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Track(Metrics):
         self, step: int, values: Mapping[str, Value], *, tokens: Value = 0, samples: Value = 0
     ) -> None:
         self._is_busy = True
-        _exits.clear()  # a program that continues has caught its SystemExit
+        _exits.clear()  # a program that still runs has caught its SystemExit
         if self._ending is not None:
             self._ending.join()  # this process is about to end
         try:
@@ -126,18 +126,18 @@ class Track(Metrics):
             self._end_by(self._signal).join()
 
     def artifact(self, name: str, value: str | os.PathLike[str]) -> None:
-        """Remember a file, with its SHA-256, or an address."""
+        """Add a file, with its SHA-256, or an address to the record."""
         found = artifact(name, value)
         kept = [one for one in self.record.artifacts if one.name != name]
         self.record = replace(self.record, artifacts=[*kept, found])
         self._keep_record()
 
     def close(self, status: str = COMPLETED, *, seconds: float = CLOSE_SECONDS) -> None:
-        """Write what is left of an interval, and bring everything out within `seconds`.
+        """Write the rest of an interval, and finish the record and every sink within `seconds`.
 
-        The record and every listener are finished, whatever one of them does.
+        Each is finished even if another one fails.
         """
-        if self._is_closed or os.getpid() != self._process:  # a fork ends for itself
+        if self._is_closed or os.getpid() != self._process:  # in a fork
             return
         self._is_closed = self._is_busy = True
         try:
@@ -147,7 +147,7 @@ class Track(Metrics):
         finally:
             self._finish(status, seconds)
         self._release_sigterm()
-        if self._signal is not None:  # it came meanwhile
+        if self._signal is not None:  # it arrived meanwhile
             os.kill(os.getpid(), self._signal)
 
     def __enter__(self) -> Self:
@@ -178,7 +178,7 @@ class Track(Metrics):
             self._add_to_record()
 
     def _add_to_record(self) -> None:
-        """What is logged after `close`, which a server is not told any more."""
+        """Record what is logged after `close`, which is not sent to a server."""
         self.record = replace(self.record, ended=time.time(), metrics=dict(self._last))
         self._keep_record()
         if self._mlflow and not self._is_late:
@@ -195,11 +195,11 @@ class Track(Metrics):
         for sink in self._sinks:
             try:
                 sink.close(seconds)
-            except Exception as error:  # noqa: BLE001 - the others are closed all the same
+            except Exception as error:  # noqa: BLE001 - the others are closed too
                 self._say_failed(sink, "was not closed", error)
 
     def _at_exit(self) -> None:
-        """The end of the interpreter, which knows better how the program ended."""
+        """Correct the status when the interpreter ends: now it is known how the program ended."""
         if os.getpid() != self._process:
             return
         status = _status_at_exit()
@@ -267,7 +267,7 @@ class Track(Metrics):
                 _say(f"{RUN_FILE} can't be written: {error}")
 
     def _catch_sigterm(self) -> None:
-        """Only where nobody else does: a StopFlag's program ends by itself, and closes us."""
+        """Handle SIGTERM if nothing else does: a program with a StopFlag ends, and closes this."""
         if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or not self.is_writer:
             return
         try:
@@ -281,14 +281,14 @@ class Track(Metrics):
         self._former = None
 
     def _on_sigterm(self, number: int, _frame: FrameType | None) -> None:
-        if self._is_busy:  # half of a step is written: the other half first
+        if self._is_busy:  # in the middle of a step: when it is complete
             self._signal = number
         else:
             self._end_by(number)
 
     def _end_by(self, number: int) -> threading.Thread:
-        """On a thread: the program may be in the middle of a print, and no other one can be begun
-        within it."""
+        """Close on a thread: the program may be in the middle of a print, and a second one could
+        not start."""
         self._release_sigterm()
         self._signal = None
         self._ending = threading.Thread(target=self._end, args=(number,), name="byoc-track-end")
@@ -299,12 +299,12 @@ class Track(Metrics):
         try:
             self.close(STOPPED, seconds=SIGTERM_SECONDS)
         finally:
-            os.kill(os.getpid(), number)  # as if we had not been there
+            os.kill(os.getpid(), number)  # with the former handler
 
 
 _exits: list[object] = []
-"""What sys.exit, exit or quit was called with last, on the main thread. Of `raise SystemExit(3)`
-and os._exit nothing is known."""
+"""The last argument of sys.exit, exit or quit on the main thread. Not of `raise SystemExit(3)` or
+os._exit."""
 
 
 def _notice_exits() -> None:
@@ -325,7 +325,7 @@ def _noticed(original: Callable[[Any], object]) -> Callable[[Any], object]:
 
 
 def _status_of(kind: type[BaseException] | None, error: BaseException | None) -> str:
-    """How a run ends that is left by this exception."""
+    """Return the status of a run that ends with this exception."""
     if kind is None or issubclass(kind, GeneratorExit):
         return COMPLETED
     if issubclass(kind, SystemExit):
@@ -335,7 +335,7 @@ def _status_of(kind: type[BaseException] | None, error: BaseException | None) ->
 
 def _status_at_exit() -> str:
     """Return the status by the uncaught exception, or by the argument of sys.exit."""
-    if hasattr(sys, "ps1"):  # a person's session, whose errors were seen and are past
+    if hasattr(sys, "ps1"):  # an interactive session, whose errors do not end it
         return COMPLETED
     error = getattr(sys, "last_value", None)
     if error is not None:
@@ -344,7 +344,7 @@ def _status_at_exit() -> str:
 
 
 def _shown(given: Hyperparameters) -> dict[str, Json]:
-    """Those of the program, without the quotes that some clients send."""
+    """Return the program's hyperparameters, without the quotes that some clients send."""
     return {key: as_text(raw) for key, raw in given.for_program()}
 
 

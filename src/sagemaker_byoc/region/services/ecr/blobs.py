@@ -44,7 +44,7 @@ class Blobs:
             path.mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: str) -> Path:
-        """Return its path, if it exists or not; raise RegistryError DIGEST_INVALID."""
+        """Return its path, whether it exists or not; raise RegistryError DIGEST_INVALID."""
         if not DIGEST.fullmatch(digest):
             raise digest_invalid(f"{digest!r} is not a digest: sha256: and 64 digits in hex")
         algorithm, _, value = digest.partition(":")

@@ -111,7 +111,7 @@ class Registry:
         self._threads.close()
 
     def _checked(self, operation: ThreadOperation, parameters: Parameters) -> Parameters:
-        """Answer for the only registry there is. Raise AwsError if another is named."""
+        """Run the operation on the region's registry; raise AwsError if another one is named."""
         registry = parameters.get("registryId", self._account.id)
         if registry != self._account.id and "repositoryName" in parameters:
             raise no_repository(parameters["repositoryName"], registry)

@@ -193,7 +193,7 @@ class LastingStream:
         self._lock = threading.Lock()
 
     def write(self, text: str) -> None:
-        """Write a line; never raises. What comes after `close` is lost."""
+        """Write a line; never raise. Lines after `close` are lost."""
         with self._lock:
             try:
                 self._write(text)

@@ -104,7 +104,7 @@ T = TypeVar("T")
 class Incoming(Generic[S]):
     """A body that is being stored. `open_sink` is called in the thread of the first write, with the
     announced length. `also` are checksums that are computed even if the client does not send them.
-    A body that is not `sized` has no length in the headers, as the file of a form. A body over
+    A body that is not `sized` has no length in the headers, such as the file of a form. A body over
     `most` bytes is refused."""
 
     def __init__(

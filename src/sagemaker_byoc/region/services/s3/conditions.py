@@ -24,7 +24,7 @@ def check_read(headers: Mapping[str, str], info: ObjectInfo, prefix: str = "") -
     """Return False if the client has it already (304); raise S3Error PreconditionFailed.
 
     `prefix` is `x-amz-copy-source-` for the source of a copy. RFC 9110, section 13.2.2: an entity
-    tag goes before a date.
+    tag takes precedence over a date.
     """
     if match := headers.get(f"{prefix}if-match"):
         if not _matches(match, info):

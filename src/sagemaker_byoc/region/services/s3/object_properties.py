@@ -274,7 +274,7 @@ def header_tags(text: str) -> dict[str, str]:
 
 
 def document_tags(body: bytes, most: int) -> dict[str, str]:
-    """Return the tags; raise S3Error MalformedXML, InvalidTag."""
+    """Return the tags; raise AwsError MalformedXML, InvalidTag."""
     sets = parse(body, "Tagging").only("TagSet").all("TagSet")
     if len(sets) != 1:
         raise malformed()

@@ -1,4 +1,4 @@
-"""The one watch of this process: made by a program, or for it at the start."""
+"""The one watch of this process, made by a program or, if the job asks, at the process's start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _current: list[Watch] = []
 
 
 def current_watch() -> Watch | None:
-    """The one that is attached."""
+    """Return the watch that is attached, if any."""
     return _current[-1] if _current else None
 
 
@@ -40,10 +40,9 @@ def watch(  # noqa: PLR0913 - each keyword is one setting
     folder: Path | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> Watch:
-    """Watch every optimizer of this process from now on; as the job asked where nothing is given.
+    """Watch every optimizer of this process from now on. Defaults are the job's settings.
 
-    A watch that is attached already is closed, and its place taken. ContractError for settings
-    that don't fit.
+    A watch that is attached already is closed. Raise ContractError for wrong settings.
     """
     old = current_watch()
     if old:
@@ -70,7 +69,7 @@ def watch(  # noqa: PLR0913 - each keyword is one setting
 
 
 def attach_from_environ(environ: Mapping[str, str] = os.environ) -> None:
-    """As the job asked for it; for the start of a process."""
+    """Attach a watch at the start of a process if the job asks for it."""
     text = environ.get(WATCH)
     if text and not _current:
         tree = Tree.from_environ(environ)
@@ -80,7 +79,7 @@ def attach_from_environ(environ: Mapping[str, str] = os.environ) -> None:
 def show_losses(rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
     """Show validation losses that a program logs to the watch of this process, if there is one.
 
-    Training losses are taken where backward begins: what is logged of them would be counted twice.
+    Training losses are taken from backward: logged ones would count twice.
     """
     watch = current_watch()
     if watch is None:

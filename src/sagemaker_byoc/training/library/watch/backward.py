@@ -1,9 +1,9 @@
 """The training loss of each optimizer: the sum of the backward passes that made its gradients.
 
 torch.autograd.backward, which Tensor.backward calls too, is wrapped, and so is GradScaler.step;
-both run outside of compiled graphs. A pass belongs to each optimizer of which a gradient changed in
+both run outside compiled graphs. A pass belongs to each optimizer of which a gradient changed in
 it. The sum starts over with a step, and when the gradients are found to be None or zero. Far from
-a step that is looked at, the wrapper costs one comparison.
+a step that is checked, the wrapper costs one comparison.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, left alone with all that it calls; a µs a call."""
+    """Return `function`, not to be compiled, with all that it calls; 1 µs per call."""
     made: Callable[P, R] | None = None
 
     def call(*arguments: P.args, **keywords: P.kwargs) -> R:
@@ -40,12 +40,12 @@ def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 WINDOW = 64
-"""Steps whose mean is taken for the loss."""
+"""Steps over which the loss is averaged."""
 MOST_PASSES = 4096
-"""Passes that are remembered for an optimizer that has not stepped yet."""
+"""Passes that are kept for an optimizer that has not stepped yet."""
 
 Gradient: TypeAlias = "tuple[Tensor, int] | None"
-"""A gradient and the version of its memory, which each change in place raises."""
+"""A gradient and the version of its memory, which each change in place increments."""
 
 
 class Pass(NamedTuple):
@@ -58,12 +58,12 @@ class Pass(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What led to one optimizer step."""
+    """The passes before one optimizer step, summed up."""
 
     loss: Tensor
     passes: int
     found_inf: Tensor | None
-    """Not zero if a fused optimizer under a gradient scaler has skipped the step."""
+    """Not zero if a fused optimizer under a gradient scaler skipped the step."""
 
 
 class OptimizerLoss:
@@ -71,18 +71,18 @@ class OptimizerLoss:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.is_open = True
-        """Whether losses are kept: from the start, and near each step that is looked at."""
+        """Whether losses are kept: from the start, and near each step that is checked."""
         self.last: tuple[int, ...] = ()
         """The numbers of the passes that led to the last step."""
         self._optimizer = weakref.ref(optimizer)
         self._passes: list[Pass] = []
         self._mark: tuple[Tensor, int, int] | None = None
-        """A parameter that these passes fed, with the identity and version of its gradient."""
+        """A parameter that these passes changed, with its gradient's identity and version."""
         self._kept: deque[Step] = deque(maxlen=WINDOW)
         self._counts: deque[int] = deque(maxlen=WINDOW)
 
     def before(self) -> list[Gradient]:
-        """The gradients at the start of a pass."""
+        """Return the gradients at the start of a pass."""
         if self._passes and self._was_zeroed():
             self._passes.clear()
         return [_gradient(one) for one in self._parameters()]
@@ -108,7 +108,7 @@ class OptimizerLoss:
             self._passes.append(one)
 
     def step(self, running: Pass | None, found_inf: Tensor | None, scale: Tensor | None) -> None:
-        """One step of the optimizer; `running` is the pass that it happens in, if any."""
+        """Take a step of the optimizer; `running` is the pass in which it is made, if any."""
         passes, self._passes = self._passes or [one for one in (running,) if one], []
         self._mark = None
         if not passes:
@@ -120,14 +120,14 @@ class OptimizerLoss:
         if found_inf is not None:
             found_inf = found_inf.detach().to(loss.device, torch.float32, copy=True).reshape(())
         if scale is not None:
-            # The scaled loss may be infinite where no gradient is; a NaN is found in the gradients.
+            # The scaled loss may be infinite if no gradient is; a NaN is found in the gradients.
             overflow = (~torch.isfinite(loss)).float()
             found_inf = overflow if found_inf is None else found_inf + overflow
             loss = loss / scale.to(loss.device)
         self._kept.append(Step(loss, len(passes), found_inf))
 
     def take(self, step: int, name: str) -> Loss | None:
-        """The mean of what was kept; waits for the device. None if no loss was seen."""
+        """Return the mean of the kept losses, None without any; wait for the device."""
         kept = [*self._kept]
         self._kept.clear()
         self._counts.extend(one.passes for one in kept)
@@ -156,7 +156,7 @@ class OptimizerLoss:
         self._mark = (parameter, id(now[0]), now[1]) if now else None
 
     def _was_zeroed(self) -> bool:
-        """Whether the gradients were given up since the last pass, without a step."""
+        """Return whether the gradients were cleared since the last pass, without a step."""
         if self._mark is None:
             return True
         parameter, identity, version = self._mark
@@ -178,7 +178,7 @@ class Losses:
         """Whether the loss of any optimizer is kept."""
         self._of: weakref.WeakKeyDictionary[Optimizer, OptimizerLoss] = weakref.WeakKeyDictionary()
         self._recent: list[Pass] = []
-        """Since the last step, for an optimizer that is not known yet."""
+        """The passes since the last step, for an optimizer that is not known yet."""
         self._has_stepped = False
         self._has_searched = False
         self._number = 0
@@ -207,21 +207,21 @@ class Losses:
         return found
 
     def step(self, optimizer: Optimizer) -> None:
-        """After each step of an optimizer while losses are kept."""
+        """Take a step of an optimizer, while losses are kept."""
         one = self.of(optimizer)
         if one.is_open:
             one.step(self._running, found_overflow(optimizer), self._scale)
         self._has_stepped = True
 
     def open(self, optimizer: Optimizer, *, is_open: bool) -> None:
-        """Keep the losses of an optimizer from now on, or no more."""
+        """Keep the losses of an optimizer from now on, or stop keeping them."""
         self.of(optimizer).is_open = is_open
         every = [*self._of.values()]
         is_new = self._number < WINDOW and any(not one.last for one in every)
         self.is_open = is_new or any(one.is_open and one.last for one in every)
 
     def is_newest(self, optimizer: Optimizer) -> bool:
-        """Whether the last step of an optimizer has used the newest pass."""
+        """Return whether the last step of an optimizer used the newest pass."""
         return self.of(optimizer).last[-1:] == (self._number,)
 
     def _wrapped_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -285,12 +285,12 @@ class Losses:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        say_to_log(f"losses are not looked at any more: {type(error).__name__}: {error}")
+        say_to_log(f"losses are not checked any more: {type(error).__name__}: {error}")
         self.remove()
         self.is_open = False
 
     def _search(self) -> None:
-        """Find the optimizers that there are at the first pass, before any has stepped."""
+        """Find the optimizers that exist at the first pass, before any has stepped."""
         if not self._has_searched:
             self._has_searched = True
             # type(), since isinstance would ask every proxy object of the program.
@@ -300,7 +300,7 @@ class Losses:
 
 
 def found_overflow(optimizer: Optimizer) -> torch.Tensor | None:
-    """Return a tensor that is not zero if a gradient scaler had the optimizer skip this step."""
+    """Return a tensor that is not zero if a gradient scaler made the optimizer skip this step."""
     found: torch.Tensor | None = getattr(optimizer, "found_inf", None)
     return found
 
@@ -316,8 +316,8 @@ def _gradient(parameter: Tensor) -> Gradient:
 def _loss(
     arguments: tuple[Any, ...], keywords: dict[str, Any]
 ) -> tuple[Tensor, weakref.ref[Tensor]] | None:
-    """A copy of the number that goes backward, and its tensor; None if what goes backward are not
-    numbers but activations."""
+    """Return a copy of the number that backward starts from, and its tensor; None if it starts from
+    activations and not from numbers."""
     given = arguments[0] if arguments else keywords.get("tensors")
     tensors = [given] if isinstance(given, Tensor) else [*(given or ())]
     if not tensors or any(not isinstance(t, Tensor) or t.numel() != 1 for t in tensors):
@@ -337,7 +337,7 @@ def _loss(
 
 
 def _values(steps: list[Step]) -> Iterator[float]:
-    """The losses of the steps that were not skipped: two copies per device."""
+    """Yield the losses of the steps that were not skipped, with two copies per device."""
     for device in {one.loss.device for one in steps}:
         own = [one for one in steps if one.loss.device == device]
         skips = torch.stack(

@@ -1,6 +1,6 @@
-"""Labels and predictions, in the shapes that programs have them in, as two lists of classes.
+"""Labels and predictions, in the shapes that programs use, converted to two lists of classes.
 
-The rules are in docs/how-to/watch-a-training.md. What they can't tell apart is a ContractError.
+docs/how-to/watch-a-training.md has the rules. An unclear pair of shapes is a ContractError.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sagemaker_byoc.training.library.watch.rules.base import Integers
 
 Array: TypeAlias = npt.NDArray[Any]
 LIKELY = 0.5
-"""The probability from which a binary prediction is class 1; for a logit it is 0."""
+"""The probability from which a binary prediction is class 1; a logit's limit is 0."""
 SUM_TOLERANCE = 1e-2
-"""How far the sum of an example's probabilities may be from 1, as in float16."""
+"""How far an example's probabilities, which may be float16, may sum up from 1."""
 
 LARGEST = 2**53
-"""A class from here on is a fault: a float may not be its number any more."""
+"""Larger classes are left out: a float may not hold their numbers exactly."""
 
 
 def read_classes(
@@ -32,7 +32,7 @@ def read_classes(
     threshold: float | None = None,
     class_axis: int | None = None,
 ) -> tuple[Integers, Integers]:
-    """The class of each label, and the predicted one, without those that are to be ignored."""
+    """Return the labels' classes and the predicted ones, without those to be ignored."""
     truth, guess = _array(labels, "labels"), _array(predictions, "predictions")
     size = None
     if threshold is None or truth.shape != guess.shape:
@@ -66,7 +66,7 @@ def _binary(truth: Array, guess: Array, threshold: float | None) -> tuple[Array,
 def _without_class_axis(
     truth: Array, guess: Array, axis: int | None
 ) -> tuple[Array, Array, int | None]:
-    """Both with an entry per label; and how many classes there are, if scores said so."""
+    """Return both with one entry per label, and the number of classes if the scores have it."""
     if truth.ndim == guess.ndim and truth.shape != guess.shape:
         truth = _squeezed(truth, guess)
     if truth.ndim == guess.ndim + 1:  # labels per class, and predicted classes
@@ -86,7 +86,7 @@ def _without_class_axis(
 
 
 def _of_one_shape(truth: Array, guess: Array, axis: int | None) -> tuple[Array, Array, int | None]:
-    """A label and a score for each class; or for each element, where scores are binary."""
+    """Convert labels and scores of one shape: per class or, for binary scores, per element."""
     may_be_classes = axis is None and _is_whole(truth) and _are_classes_per_element(guess)
     if may_be_classes and not _is_one_hot(guess, 1):
         return truth, guess, None
@@ -99,7 +99,7 @@ def _of_one_shape(truth: Array, guess: Array, axis: int | None) -> tuple[Array, 
 
 
 def _array(values: object, what: str) -> Array:
-    """On the host, as a type that numpy has."""
+    """Return the values on the host, with a type that numpy has."""
     if isinstance(values, list | tuple) and values and all(isinstance(v, Tensor) for v in values):
         values = [_host(one) for one in values]
     try:
@@ -125,7 +125,7 @@ def _host(tensor: Tensor) -> Array:
 
 
 def _squeezed(truth: Array, guess: Array) -> Array:
-    """Labels of shape (N, 1, …), for scores (N, C, …); (N, …, 1) for scores (N, …, C)."""
+    """Return labels without an axis of size 1 where the scores have one per class."""
     for axis in (1, -1):
         if truth.ndim > 1 and truth.shape[axis] == 1:
             rest = (
@@ -137,7 +137,7 @@ def _squeezed(truth: Array, guess: Array) -> Array:
 
 
 def _axis(wide: Array, narrow: Array, given: int | None) -> int:
-    """The axis that only `wide` has: 1, as torch has it, or the last one."""
+    """Return the axis that only `wide` has: 1, as in torch, or the last one."""
     candidates = (1, wide.ndim - 1) if given is None else (given % wide.ndim,)
     fitting = {
         axis
@@ -152,7 +152,7 @@ def _axis(wide: Array, narrow: Array, given: int | None) -> int:
 
 
 def _best(scores: Array, axis: int) -> Array:
-    """The class of the highest score; NaN if any score is."""
+    """Return the class of the highest score; NaN if any score is NaN."""
     best: Array = np.where(np.isnan(scores).any(axis), np.nan, scores.argmax(axis))
     return best
 
@@ -164,7 +164,7 @@ def _are_classes(values: Array) -> bool:
 
 
 def _are_classes_per_element(values: Array) -> bool:
-    """Whole numbers as floats are classes only if they are 0 and 1: logits may be whole too."""
+    """Return whether values are classes: of floats only 0 and 1, since logits may be whole too."""
     if values.dtype.kind in "iu":
         return bool((values >= 0).all())
     return _is_binary(values)
@@ -180,7 +180,7 @@ def _is_binary(values: Array) -> bool:
 
 
 def _is_one_hot(values: Array, axis: int) -> bool:
-    """One per class, or probabilities, as label smoothing makes them."""
+    """Return whether each example's values sum up to 1, as label smoothing keeps them."""
     sums = values.sum(axis)
     return bool((values >= 0).all() and (np.abs(sums - 1) <= SUM_TOLERANCE).all())
 

@@ -1,4 +1,4 @@
-"""One optimizer that is followed: its steps, and what is looked at when one is due."""
+"""One optimizer that the watch follows: its steps, and what is measured when one is due."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Looked: TypeAlias = tuple[list[Stats], dict[str, float], list[Activation]]
 
 MOST_TIMES = 4096
 MOST_SKIPS = 32
-"""Skipped steps on end that are waited for: a scale of 65,536 is below 0.0001 then, and what is
-still not finite is not a matter of the scale."""
+"""Consecutive skipped steps to wait for: then a scale of 65,536 is below 0.0001, and does not
+explain a value that is still not finite."""
 RESTING = 0.01
 """Share of a group's highest learning rate below which its weights hardly change."""
 WARM_UP = 3
-"""Steps whose duration says nothing: caches, compilation, allocation."""
+"""First steps whose duration is not typical: caches, compilation, allocation."""
 
 
 class Followed:
-    """Steps are counted from 0. `count` is all that most of them cost."""
+    """An optimizer whose steps are counted from 0; most of them cost one call of `count`."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Followed:
         self._layers = Layers(panel.ranges, panel.inactivity)
         self._next = max(0, settings.start_step)
         self._attention = 0
-        """The step at which more is to be done than counting: one before the next, or the next."""
+        """The next step that needs more than counting."""
         self._times: list[float] = []
         self._last = perf_counter()
         self._is_broken = False
@@ -78,12 +78,12 @@ class Followed:
 
     @property
     def prefix(self) -> str:
-        """What the names of everything but the first optimizer's begin with."""
+        """The start of all names; empty for the first optimizer."""
         return f"optimizer{self.number}/" if self.number else ""
 
     @property
     def last_step_at(self) -> float:
-        """On time.monotonic's clock, which perf_counter shares on Linux."""
+        """The time of the last step on time.monotonic's clock, which is perf_counter's on Linux."""
         return self._last
 
     @property
@@ -91,7 +91,7 @@ class Followed:
         return self._next - self.step
 
     def count(self) -> bool:
-        """One more step; whether there is something to do about it."""
+        """Count a step. Return whether it needs more."""
         self.step += 1
         now = perf_counter()
         if self.step > WARM_UP and len(self._times) < MOST_TIMES:
@@ -107,7 +107,7 @@ class Followed:
         return taken
 
     def prepare_next(self) -> None:
-        """Plan the next step to look at, and take what is needed from the step before it."""
+        """Plan the next step to check, and keep what is needed of the step before it."""
         if self.is_due:
             last = self._settings.end_step
             self._next = self._following(self.step)
@@ -124,9 +124,9 @@ class Followed:
             self._attention = self._next - 1
 
     def postpone(self) -> bool:
-        """Whether the step that is due was skipped for its overflow; then the next one is due.
+        """Return whether the due step was skipped because of an overflow; then the next one is due.
 
-        A fused optimizer skips inside of its kernel, which leaves the gradients scaled.
+        A fused optimizer skips inside its kernel, which leaves the gradients scaled.
         """
         optimizer = self._optimizer()
         found_inf = found_overflow(optimizer) if optimizer is not None else None
@@ -144,18 +144,18 @@ class Followed:
         try:
             with torch.no_grad():
                 return self._look()
-        except Exception as error:  # noqa: BLE001 - a layout, a device, an optimizer we don't know
+        except Exception as error:  # noqa: BLE001 - an unknown layout, device or optimizer
             self._give_up(error)
             return [], {}, []
 
     def close(self) -> None:
-        """Let go of the parameters; the count of steps stays."""
+        """Release the parameters, and keep the count of steps."""
         self._layers.remove()
         self._parameters = None
 
     def _give_up(self, error: Exception) -> None:
         self._is_broken = True
-        say_to_log(f"tensors are not looked at any more: {type(error).__name__}: {error}")
+        say_to_log(f"tensors are not checked any more: {type(error).__name__}: {error}")
 
     def _look(self) -> Looked:
         optimizer = self._optimizer()
@@ -173,7 +173,7 @@ class Followed:
         return tensors, ratios, self._layers.take()
 
     def _resting(self, optimizer: Optimizer) -> set[int]:
-        """The identities of parameters whose schedule stands at zero, or almost."""
+        """Return the identities of parameters whose scheduled learning rate is about zero."""
         found: set[int] = set()
         for place, group in enumerate(optimizer.param_groups):
             rate = group.get("lr")
@@ -216,7 +216,7 @@ class Followed:
         return [one for one in self._parameters if re.search(regex, one.name)]
 
     def _live_roots(self, optimizer: Optimizer) -> list[nn.Module]:
-        """Return the models of all optimizers; look for this one's if the program named none."""
+        """Return the models of all optimizers; search this one's if the program named none."""
         roots = [root for one in self._roots if (root := one()) is not None]
         if not self._has_searched:
             self._has_searched = True
@@ -229,8 +229,8 @@ class Followed:
 
 
 def _scale_left(optimizer: Optimizer) -> torch.Tensor | None:
-    """What the gradients are still multiplied by after a step that takes scaled ones. Those of
-    torch itself write what they have unscaled back."""
+    """Return the factor that the gradients still have after a step on scaled ones. Torch's own
+    optimizers unscale them in place."""
     scale: torch.Tensor | None = getattr(optimizer, "grad_scale", None)
     is_torchs = getattr(type(optimizer).step, "__module__", "").startswith("torch.optim.")
     return None if is_torchs else scale

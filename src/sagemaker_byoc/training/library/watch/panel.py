@@ -1,4 +1,4 @@
-"""All rules together: each is shown what it looks at, and none may break the training."""
+"""All rules together: each is shown its kind of data, and none may break the training."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ from sagemaker_byoc.training.library.watch.settings import ACTIVATION_RULES, SYS
 ADVISORY = frozenset(
     {*(rule.__name__ for rule in SYSTEM_RULES), "ClassImbalance", "Confusion"},
 )
-"""Rules that stop no training: a classifier's first predictions are wrong."""
+"""Rules that never stop a training: a classifier's first predictions are wrong."""
 LOSS_RULES = frozenset({"LossNotDecreasing", "Overfit", "Overtraining"})
 VALIDATION = -1
-"""The number of the rules for validation losses that belong to no one optimizer."""
+"""The optimizer number for validation losses that belong to no single optimizer."""
 
 
 class Panel:
-    """Rules remember earlier steps, so each optimizer has its own, by its number."""
+    """The rules of all optimizers. Rules keep earlier steps, so each optimizer has copies."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = list(rules)
-        """Those of the first optimizer, and those that are about the process."""
+        """The rules of the first optimizer, and those about the process."""
         self._others: dict[int, list[Rule]] = {}
         self.looked: dict[str, int] = {}
-        """How often each rule was shown something to judge."""
+        """How often each rule was shown data."""
         self.broken: set[str] = set()
         self._lasting: set[tuple[str, str]] = set()
-        """Rules and tensors whose finding was more than a passing one at their last look."""
+        """Rules and tensors whose last finding was one that lasts."""
 
     def judged(self, name: str) -> int:
-        """How often a rule had enough to compare."""
+        """Return how often a rule had enough data to judge."""
         every = [*self.rules, *(rule for rules in self._others.values() for rule in rules)]
         return sum(rule.judged for rule in every if rule.name == name)
 
@@ -88,13 +88,13 @@ class Panel:
 
     @property
     def inactivity(self) -> float:
-        """Percent; DeadRelu's, else SaturatedActivation's, whose default is the same."""
+        """DeadRelu's threshold in percent, else SaturatedActivation's, with the same default."""
         found = [rule.threshold_inactivity for rule in self.rules if isinstance(rule, DeadRelu)]
         return found[0] if found else self.ranges.threshold_inactivity
 
     @property
     def first_steps(self) -> int:
-        """Steps that are all looked at, since a rule is about them."""
+        """First steps that are all checked, since a rule is about them."""
         found = [rule.steps for rule in self.rules if isinstance(rule, PoorWeightInitialization)]
         return max(found, default=0)
 
@@ -166,7 +166,7 @@ class Panel:
         return [rule for rule in rules if getattr(type(rule), method) is not own and not rule.needs]
 
     def _copies(self, number: int) -> list[Rule]:
-        """The same rules, which have seen nothing yet."""
+        """Return the rules of another optimizer: copies that have seen nothing yet."""
         if number not in self._others:
             self._others[number] = [replace(rule) for rule in self.rules]
         return self._others[number]
@@ -180,7 +180,7 @@ class Panel:
         ]
 
     def _guarded(self, rule: Rule, ask: Callable[..., Iterable[Finding]]) -> list[Finding]:
-        """A defect of a rule is said once, and costs the rule, never the training."""
+        """Ask a rule; if it fails, log that once and switch the rule off."""
         if rule.name in self.broken:
             return []
         self.looked[rule.name] = self.looked.get(rule.name, 0) + 1

@@ -1,7 +1,12 @@
-"""The parameters of an optimizer, under the names that a person knows them by.
+"""A few numbers per tensor at one step: gradients, weights, and the inputs of activation layers.
 
-A name comes from the optimizer, where it was given named_parameters(); else from the model, which
-is looked for once among all live objects; else it is the parameter's place and shape.
+They leave a device together, in one copy, which is the only wait for it. Hooks are put on
+activation layers before the forward pass that is checked, and removed after it. Under
+torch.compile a module's hooks that come after its compilation are not called: then the activation
+rules see nothing, and the page says so.
+
+A parameter's name is the optimizer's, if it got named_parameters(); else the model's, which is
+searched once among all live objects; else its position and shape.
 """
 
 from __future__ import annotations
@@ -41,7 +46,7 @@ WRAPPERS = re.compile(r"\b(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_w
 
 
 class Parameter:
-    """A parameter that can be looked at; what never changes about it is found out once."""
+    """A parameter, with what never changes about it."""
 
     __slots__ = ("gradient_name", "is_matrix", "name", "tensor")
 
@@ -50,11 +55,11 @@ class Parameter:
         self.gradient_name = f"gradient/{name}"
         self.tensor = tensor
         self.is_matrix = tensor.dim() > 1
-        """A weight; else a bias or a scale."""
+        """Whether it is a weight, and not a bias or a scale."""
 
 
 def named_parameters(optimizer: Optimizer, roots: Iterable[Module]) -> list[Parameter]:
-    """All of them, in the optimizer's order."""
+    """Return all parameters, in the optimizer's order."""
     known = {
         id(tensor): WRAPPERS.sub("", name)
         for root in roots
@@ -71,9 +76,9 @@ def named_parameters(optimizer: Optimizer, roots: Iterable[Module]) -> list[Para
 
 
 def find_roots(optimizer: Optimizer) -> list[Module]:
-    """The outermost live modules that own a parameter of the optimizer; some tens of ms."""
+    """Return the outermost live modules with a parameter of the optimizer; some tens of ms."""
     wanted = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
-    # type(), since isinstance would ask every proxy object of the program what it stands for.
+    # type(), since isinstance would evaluate every proxy object of the program.
     modules = [one for one in gc.get_objects() if issubclass(type(one), Module)]
     inner = {id(child) for module in modules for child in module.children()}
     return [
@@ -84,7 +89,7 @@ def find_roots(optimizer: Optimizer) -> list[Module]:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a sharded tensor, the values of a sparse one."""
+    """Return this rank's part of a sharded tensor, the values of a sparse one."""
     if type(tensor) in PLAIN:
         return tensor._values() if tensor.is_sparse else tensor  # noqa: SLF001 - coalescing would copy
     to_local = getattr(tensor, "to_local", None)
@@ -93,7 +98,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def is_watched(tensor: Tensor) -> bool:
-    """Real floating point, and really there."""
+    """Return whether a tensor has floating-point values, and is in memory."""
     return (
         tensor.numel() > 0
         and tensor.is_floating_point()
@@ -103,7 +108,7 @@ def is_watched(tensor: Tensor) -> bool:
 
 
 def by_device(tensors: Iterable[Tensor]) -> Iterator[tuple[torch.device, list[int], list[Tensor]]]:
-    """Each device with its tensors and their places in `tensors`."""
+    """Yield each device with its tensors and their indexes in `tensors`."""
     groups: dict[torch.device, tuple[list[int], list[Tensor]]] = {}
     for place, tensor in enumerate(tensors):
         places, members = groups.setdefault(tensor.device, ([], []))
@@ -114,14 +119,14 @@ def by_device(tensors: Iterable[Tensor]) -> Iterator[tuple[torch.device, list[in
 
 
 VALUES = 1024
-"""Elements of a tensor that are taken for the rules that want values."""
+"""Elements of a tensor for the rules that need values."""
 UPDATE_VALUES = 256
-"""Elements of a weight of which the change in one step is seen."""
+"""Elements of a weight whose change in one step is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What the rules in use need beyond the norms."""
+    """What the rules need beyond the norms."""
 
     values: bool = False
     zeros: bool = False
@@ -129,7 +134,7 @@ class Wants:
 
 
 def look(parameters: Sequence[Parameter], wants: Wants, scale: Tensor | None) -> list[Stats]:
-    """Gradients, then weights; `scale` is what gradients are still multiplied by."""
+    """Measure gradients, then weights; `scale` is a factor that the gradients still have."""
     with_gradient = [
         one
         for one in parameters
@@ -178,8 +183,8 @@ def _stats(
 
 
 def _measure(named: Sequence[tuple[str, str, Tensor]], wants: Wants) -> list[list[float]]:
-    """Of each: the sum of its absolute values; of weights the largest (else 0); and the count of
-    non-zeros if asked. The sum is infinite or NaN where any value is."""
+    """Return for each the sum of its absolute values, the largest one for weights (else 0), and
+    the count of non-zeros if needed. The sum is infinite or NaN if any value is."""
     measured: list[list[float]] = [[] for _ in named]
     for _, places, members in by_device([tensor for _, _, tensor in named]):
         weights = [
@@ -202,7 +207,7 @@ def _measure(named: Sequence[tuple[str, str, Tensor]], wants: Wants) -> list[lis
 
 
 def spread(tensor: Tensor, most: int) -> Tensor:
-    """At most `most` elements evenly apart, over all columns: not always the same few of them."""
+    """Return at most `most` elements at equal distances, from all columns and not only a few."""
     count = tensor.numel()
     apart = _apart(count, tensor.shape[-1] if tensor.dim() else 1, most)
     if tensor.is_contiguous():
@@ -219,7 +224,7 @@ def _apart(count: int, columns: int, most: int) -> int:
 
 
 def _values(tensors: Sequence[Tensor], most: int) -> list[Floats | None]:
-    """Some elements of each, evenly apart: one copy a device."""
+    """Return some elements of each, at equal distances, with one copy per device."""
     found: list[Floats | None] = [None] * len(tensors)
     for _, places, members in by_device(tensors):
         joined = _Joined(members, most)
@@ -229,7 +234,7 @@ def _values(tensors: Sequence[Tensor], most: int) -> list[Floats | None]:
 
 
 class _Joined:
-    """Some elements of many tensors of one device, as one vector on it."""
+    """Some elements of many tensors of a device, as one vector on it."""
 
     def __init__(self, tensors: Sequence[Tensor], most: int) -> None:
         parts = [spread(one, most) for one in tensors]
@@ -240,7 +245,7 @@ class _Joined:
 
     @property
     def numbers(self) -> Floats:
-        """Waits for the device."""
+        """The vector on the host; waits for the device."""
         return self._vector.cpu().numpy().astype(np.float64)
 
     def parts(self, numbers: Floats) -> list[Floats]:
@@ -254,14 +259,14 @@ class _Joined:
 
 
 class Updates:
-    """How much of themselves weights change in one step, by a few elements of each."""
+    """The relative changes of weights in one step, measured on a few elements of each."""
 
     def __init__(self, epsilon: float) -> None:
         self._epsilon = epsilon
         self._before: list[tuple[list[Parameter], _Joined]] = []
 
     def before(self, parameters: Sequence[Parameter]) -> None:
-        """After the step before the one that is looked at."""
+        """Keep the weights, after the step before the one that is checked."""
         weights = [one for one in parameters if one.is_matrix and one.tensor.grad is not None]
         self._before = [
             ([weights[place] for place in places], _Joined(members, UPDATE_VALUES))
@@ -269,7 +274,7 @@ class Updates:
         ]
 
     def ratios(self) -> dict[str, float]:
-        """Mean absolute change over mean absolute weight; none for weights that were all zero."""
+        """Return mean absolute change over mean absolute weight; not for weights that were zero."""
         ratios: dict[str, float] = {}
         groups, self._before = self._before, []
         for weights, before in groups:
@@ -294,15 +299,16 @@ KINDS: dict[type[nn.Module], str] = {
 
 
 class Layers:
+    """The activation layers, hooked for one forward pass."""
+
     def __init__(self, ranges: SaturatedActivation, inactivity: float) -> None:
         self._ranges = ranges
         self._inactivity = inactivity / 100
         self._handles: list[RemovableHandle] = []
         self._seen: dict[tuple[str, str], Tensor] = {}
-        self.found = 0
 
     def prepare(self, roots: Iterable[nn.Module]) -> None:
-        """Before the forward pass that is to be looked at."""
+        """Add the hooks, before the forward pass that is checked."""
         self.remove()
         self._seen.clear()
         for root in roots:
@@ -311,7 +317,6 @@ class Layers:
                 if kind:
                     hook = self._hook(WRAPPERS.sub("", name) or kind, kind)
                     self._handles.append(module.register_forward_hook(hook))
-        self.found = max(self.found, len(self._handles))
 
     def remove(self) -> None:
         for handle in self._handles:
@@ -319,7 +324,7 @@ class Layers:
         self._handles.clear()
 
     def take(self) -> list[Activation]:
-        """What was seen since `prepare`; waits for the device."""
+        """Return what the hooks saw since `prepare`; wait for the device."""
         self.remove()
         seen, self._seen = self._seen, {}
         return [

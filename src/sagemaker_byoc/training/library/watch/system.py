@@ -1,6 +1,6 @@
 """Samples of the system, taken by a thread: for the system rules, and in AWS's lines.
 
-GPUs are read by the driver's own library, so that no package is needed.
+The driver's own library reads GPUs, so no package is needed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FILE_SECONDS = 60.0
 FILE_BYTES = 10 << 20
 FLUSH_SECONDS = 5.0
 MOST_FILES = 10_080
-"""A week of minutes: then nothing more is written."""
+"""One per minute for a week; then nothing more is written."""
 STAT, MEMORY, NETWORK = "/proc/stat", "/proc/meminfo", "/proc/net/dev"
 
 
 class Meter:
-    """Each `read` says what happened since the one before."""
+    """Measures the system; each `read` covers the time since the one before."""
 
     def __init__(self) -> None:
         self._gpus = Gpus()
@@ -85,7 +85,7 @@ def _is_processor(line: str) -> bool:
 
 
 def _processor_times(line: str) -> tuple[int, int, int]:
-    """All, idle, waiting; guests are counted in user's already."""
+    """Return a processor's times: total, idle, waiting. The user's time includes guests."""
     numbers = [int(word) for word in line.split()[1:9]]
     return sum(numbers), numbers[3], numbers[4]
 
@@ -97,7 +97,7 @@ def _memory_percent() -> float:
 
 
 class SystemLines:
-    """Files of AWS's layout: another one each minute, or when one is full."""
+    """Files in AWS's layout: a new one each minute, or when one is full."""
 
     def __init__(self, folder: Path, node: str) -> None:
         self._folder = folder / "system" / "incremental"
@@ -129,7 +129,7 @@ class SystemLines:
 
 
 def rows(reading: Reading, node: str) -> Iterator[dict[str, str | float]]:
-    """One for each number of a reading."""
+    """Yield one row for each number of a reading."""
 
     def row(kind: str, name: str, dimension: str, value: float) -> dict[str, str | float]:
         return {
@@ -158,7 +158,7 @@ def rows(reading: Reading, node: str) -> Iterator[dict[str, str | float]]:
 
 
 class Sampler:
-    """A thread that reads every `interval_ms`, and tells `report`."""
+    """A thread that takes a reading every `interval_ms`, and passes it to `report`."""
 
     def __init__(
         self, report: Callable[[Reading], None], lines: SystemLines | None, *, interval_ms: int
@@ -186,7 +186,7 @@ class Sampler:
             self._guarded(self._lines.flush, time.time())
 
     def _guarded(self, write: Callable[[T], None], given: T) -> None:
-        """A full disk costs lines, and is said once."""
+        """Call `write`; log its first error, such as a full disk."""
         try:
             write(given)
         except OSError as error:
@@ -207,7 +207,7 @@ class _Memory(ctypes.Structure):
 
 
 class Gpus:
-    """None of them where there is no driver."""
+    """The GPUs that the driver shows; none without a driver."""
 
     def __init__(self) -> None:
         self._handles: list[c_void_p] = []
@@ -224,7 +224,7 @@ class Gpus:
                 self._handles.append(handle)
 
     def read(self) -> tuple[list[float], list[float]]:
-        """Percent of the time that each was busy, and of its memory that is in use."""
+        """Return in percent how long each GPU was busy, and how much of its memory is in use."""
         busy: list[float] = []
         filled: list[float] = []
         for handle in self._handles:

@@ -1,4 +1,4 @@
-"""The watch itself: a hook after each optimizer step, which at most steps only counts."""
+"""The watch: a hook after each optimizer step, which only counts at most steps."""
 
 from __future__ import annotations
 
@@ -40,26 +40,22 @@ from sagemaker_byoc.training.library.watch.settings import STOP, WatchSettings
 from sagemaker_byoc.training.library.watch.system import Sampler, SystemLines
 
 PAGE_SECONDS = 30.0
-"""Between two writings of the page while nothing new is found."""
-
-
+"""Between two writes of the page while nothing new is found."""
 MOST_OPTIMIZERS = 64
-"""More are not looked at, such as those that a program makes in each step."""
-
-
+"""Optimizers that are followed. A program may make one in each step."""
 MOST_SAID = 20
-"""Different lines about what could not be looked at."""
+"""Different messages about what could not be checked."""
 
 
 class WatchStop(RuntimeError):  # noqa: N818 - it is not an error of the program
-    """A rule fired, and the job had asked to be stopped then."""
+    """A rule fired, and the job asked to be stopped then."""
 
 
 class Watch:
-    """Attached from the moment it is made until `close`; there is one in a process.
+    """Follows all optimizers of a process, from its construction until `close`.
 
-    On rank 0 all rules are judged; on other ranks only ExplodingTensor, on their own tensors.
-    `on_stop` is called before a stop, for a last checkpoint.
+    Rank 0 applies all rules, other ranks only ExplodingTensor, each to its own tensors. `on_stop`
+    is called before a stop, for a last checkpoint.
     """
 
     def __init__(
@@ -75,7 +71,7 @@ class Watch:
         self._followed: weakref.WeakKeyDictionary[Optimizer, Followed] = weakref.WeakKeyDictionary()
         self._ignored: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._every: list[Followed] = []
-        """All by their number, also those whose optimizer is gone."""
+        """All in the order of their numbers, including those whose optimizer no longer exists."""
         self._roots: list[weakref.ref[nn.Module]] = []
         self._step = 0
         self._said: set[str] = set()
@@ -91,7 +87,7 @@ class Watch:
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """Each rule and tensor once, in the order that they were found."""
+        """The findings, each rule and tensor once, in their order."""
         return tuple(self.journal.kept)
 
     @property
@@ -99,7 +95,7 @@ class Watch:
         return self.settings.folder / "report.html"
 
     def model(self, model: nn.Module) -> None:
-        """Names parameters and finds activation layers from the first step on."""
+        """Take parameters' names and activation layers from `model`, from the first step on."""
         self._roots.append(weakref.ref(model))
 
     def loss(
@@ -110,9 +106,9 @@ class Watch:
         step: int | None = None,
         optimizer: Optimizer | None = None,
     ) -> None:
-        """Show a loss that no backward pass shows: mode `eval` of a validation.
+        """Show a loss without a backward pass: with mode `eval` that of a validation.
 
-        `optimizer` says whose training loss it is compared with; without it the only one's.
+        It is compared with the training loss of `optimizer`, by default of the only one.
         """
         try:
             number = float(value)
@@ -122,7 +118,7 @@ class Watch:
         at = self._step if step is None else step
         self._on_loss(Loss(at, number, mode), self._compared(mode, optimizer))
 
-    def predictions(  # noqa: PLR0913 - each keyword is one thing that shapes alone may not tell
+    def predictions(  # noqa: PLR0913 - each keyword is what shapes alone may not tell
         self,
         labels: npt.ArrayLike | Tensor,
         predictions: npt.ArrayLike | Tensor,
@@ -134,9 +130,9 @@ class Watch:
     ) -> None:
         """Show labels, and predicted classes or their scores, to ClassImbalance and Confusion.
 
-        `ignore_index` is a label that is left out; `threshold` the binary score from which on it
-        is class 1; `class_axis` the axis of the scores that has an entry per class. What can't be
-        read is said once in the log.
+        `ignore_index` is a label that is left out; `threshold` the binary score from which a class
+        is 1; `class_axis` the axis of the scores with an entry per class. What can't be read is
+        logged once.
         """
         try:
             truth, guess = read_classes(labels, predictions, ignore_index, threshold, class_axis)
@@ -151,7 +147,7 @@ class Watch:
     def close(self) -> None:
         """Detach, and write the page."""
         atexit.unregister(self.close)
-        if self._handle is None or os.getpid() != self._process:  # a fork has no threads of ours
+        if self._handle is None or os.getpid() != self._process:  # a fork does not have the threads
             return
         self._handle.remove()
         self._handle = None
@@ -167,7 +163,7 @@ class Watch:
             self._write_page()
 
     def _hook(self) -> Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]:
-        """A plain function: a compiled optimizer step must be told to leave it alone."""
+        """Return a plain function, which compiled optimizer steps can leave uncompiled."""
         begin, look = uncompiled(self._begin), uncompiled(self._look)
         keep = uncompiled(self._losses.step)
 
@@ -207,7 +203,7 @@ class Watch:
         return followed
 
     def _is_wrapper(self, optimizer: Optimizer) -> bool:
-        """Whether another one, with the same parameters, has made this very step."""
+        """Return whether another optimizer with the same parameters has just made this step."""
         wanted = _identities(optimizer)
         return any(
             one.step == 0 and self._losses.is_newest(other) and _identities(other) == wanted
@@ -223,7 +219,7 @@ class Watch:
             )
         else:
             count, every = len(self.panel.rules), self.settings.save_interval
-            # To stdout: the last line on stderr is taken for the reason of a failure.
+            # To stdout: the last line on stderr counts as the reason of a failure.
             say_to_log(f"{count} rules, one look in {every}; {self.page}", sys.stdout)
         self._add(self.panel.first_step(_process_minutes()))
         profiler = self.settings.profiler
@@ -239,7 +235,7 @@ class Watch:
             )
 
     def _look(self, followed: Followed) -> None:
-        """At a step that is due, and at the one before it."""
+        """Check a step that is due, or prepare for the next one."""
         if followed.is_due and not followed.postpone():
             with self._lock:
                 self._step = followed.step
@@ -272,7 +268,7 @@ class Watch:
             self._write_page()
 
     def _take_loss(self, followed: Followed) -> Loss | None:
-        """The loss of an optimizer; None without one, or if an earlier optimizer has the same."""
+        """Return an optimizer's loss; None without one, or if an earlier optimizer has the same."""
         optimizer = followed.optimizer
         if optimizer is None:
             return None
@@ -288,13 +284,13 @@ class Watch:
         return found
 
     def _own_losses(self) -> list[int]:
-        """The numbers of the optimizers whose losses are not one another's; of those that are gone
-        only if all are."""
+        """Return the numbers of the optimizers with a loss that no other has; of optimizers that
+        no longer exist only if none is left."""
         alive = sorted(one.number for one in self._followed.values() if one.has_own_loss)
         return alive or [one.number for one in self._every if one.has_own_loss]
 
     def _compared(self, mode: str, optimizer: Optimizer | None) -> int:
-        """The number of the optimizer whose training loss a validation loss is compared with."""
+        """Return the number of the optimizer whose training loss is compared with a loss."""
         if optimizer is not None:
             followed = self._followed.get(optimizer)
             return followed.number if followed else VALIDATION
@@ -310,7 +306,7 @@ class Watch:
             self._add(self.panel.loss(seen, number))
 
     def _on_reading(self, reading: Reading) -> None:
-        """On the sampler's thread."""
+        """Judge a reading, on the sampler's thread."""
         with self._lock:
             self.history.readings.add(reading)
             self._add(self.panel.reading(self._step, reading))
@@ -367,7 +363,7 @@ class Watch:
         return f"{name}: {steps:,} steps, one in {self.settings.save_interval} looked at"
 
     def _unseen(self) -> list[str]:
-        """What the page must not pass over in silence."""
+        """Return what could not be checked, for the page."""
         unseen = [
             f"no training loss of optimizer {one.number} was seen"
             for one in self._every
@@ -391,8 +387,8 @@ def _identities(optimizer: Optimizer) -> set[int]:
 
 
 def _process_minutes() -> float:
-    """Since this process was started; 0 where the system does not say, and in a notebook, whose
-    process begins long before a training does."""
+    """Return the minutes since this process started; 0 if unknown, and in a notebook, whose process
+    starts long before a training does."""
     if hasattr(sys, "ps1"):
         return 0.0
     try:

@@ -393,7 +393,7 @@ def test_an_unknown_optimizer_ends_no_training(watched, capsys):
     followed = found._begin(optimizer)
     found._losses.of(optimizer)
     assert followed.look() == ([], {}, [])
-    assert "tensors are not looked at any more" in capsys.readouterr().err
+    assert "tensors are not checked any more" in capsys.readouterr().err
 
 
 def train_locally(steps):

@@ -1,4 +1,4 @@
-"""Rules over losses, and over the labels and predictions that a program hands over."""
+"""Rules over losses, and over the labels and predictions that a program passes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sagemaker_byoc.training.library.watch.rules.base import (
 )
 
 KEPT = 1000
-"""Losses that a rule remembers at most."""
+"""Losses that a rule keeps at most."""
 CHANCE = 2.0
 """Standard errors within which a difference may be chance."""
 DOUBTS = 3
@@ -36,13 +36,13 @@ NO_GAIN = 20
 
 @dataclass
 class LossNotDecreasing(Rule):
-    """The loss, beside the newest one that is at least `num_steps` steps older, is not lower by
-    `diff_percent`; judged once every `num_steps`.
+    """The loss is not lower by `diff_percent` than the newest one at least `num_steps` steps older;
+    judged once every `num_steps`.
 
     AWS's test of 2019 (diff_percent=20 is silent when the loss stays the same) contradicts the
-    guide; the guide is followed. A rise of more than `increase_threshold_percent` is called one.
-    Where a loss is a mean with a known error, a difference that may be chance is not taken for a
-    verdict alone: only if there is still no decrease after three such on end.
+    guide; this follows the guide. More than `increase_threshold_percent` is called a rise. If a
+    loss is a mean with a known error, a difference within chance is a finding only after three
+    consecutive ones without a decrease.
     """
 
     advice: ClassVar[str] = (
@@ -54,13 +54,13 @@ class LossNotDecreasing(Rule):
     diff_percent: float = 0.1
     increase_threshold_percent: float = 5.0
     mode: str | None = None
-    """train or eval; GLOBAL, as its absence, takes the losses of the training."""
+    """train or eval; GLOBAL and None mean the losses of the training."""
     _seen: list[Loss] = field(default_factory=list, init=False)
     _judged: int | None = field(default=None, init=False)
     _doubted: list[Loss] = field(default_factory=list, init=False)
-    """What was compared with since the differences are within chance."""
+    """The older losses of comparisons within chance."""
     _rises: int = field(default=0, init=False)
-    """Certain ones, on end."""
+    """Consecutive certain rises."""
     _first: Loss | None = field(default=None, init=False)
     _best: Loss | None = field(default=None, init=False)
     _since_best: int = field(default=0, init=False)
@@ -115,7 +115,7 @@ class LossNotDecreasing(Rule):
 
 
 def _is_above(one: Loss, other: Loss, errors: float) -> bool:
-    """Return whether a loss is higher than another by more than so many standard errors."""
+    """Return whether a loss is higher than another by more than `errors` standard errors."""
     chance = errors * math.hypot(one.error, other.error)
     return one.value - other.value > max(chance, EQUAL * abs(other.value))
 
@@ -151,14 +151,14 @@ class Overfit(Rule):
         if self._over > self.patience:
             verdict = (
                 f"validation {value:.4g}, training {self._mean:.4g}: "
-                f"ratio {ratio:.3g} > {self.ratio_threshold:g}, {self._over} times on end"
+                f"ratio {ratio:.3g} > {self.ratio_threshold:g}, {self._over} times in a row"
             )
             yield self.finding(seen.step, seen.name, ratio, self.ratio_threshold, verdict)
 
 
 @dataclass
 class Overtraining(Rule):
-    """Neither loss was better than its best by `delta` for its patience."""
+    """Neither loss improved on its best by `delta` for as many losses as its patience."""
 
     advice: ClassVar[str] = "Training has stopped improving: keep its best checkpoint and end it"
     patience_train: int = 5
@@ -184,21 +184,21 @@ class Overtraining(Rule):
 
 
 MOST_CLASSES = 1000
-"""The largest matrix of classes; a vocabulary has more."""
+"""The size of the largest matrix of classes; a vocabulary has more."""
 
 
 @dataclass
 class ClassImbalance(Rule):
-    """The commonest class is seen more than `threshold_imbalance` times as often as the rarest,
-    or a class is predicted wrongly more often than `threshold_misprediction`; judged over the
-    labels so far, from `samples` labels on."""
+    """The commonest class has more than `threshold_imbalance` times as many labels as the rarest,
+    or more than `threshold_misprediction` of a class's predictions are wrong; judged over all
+    labels so far, from `samples` on."""
 
     advice: ClassVar[str] = "Weigh or resample the classes, or gather more of the rare ones"
     threshold_imbalance: float = 10.0
     threshold_misprediction: float = 0.7
     samples: int = 500
     argmax: bool = False
-    """Predictions are scores for each class. Two dimensions are taken so without it too."""
+    """Predictions are scores per class, as two dimensions always are."""
     _counts: dict[int, int] = field(default_factory=dict, init=False)
     _wrong: dict[int, int] = field(default_factory=dict, init=False)
 
@@ -224,11 +224,11 @@ class ClassImbalance(Rule):
 
 @dataclass
 class Confusion(Rule):
-    """A class is predicted right less often than `min_diag`, or taken for one other class more
-    often than `max_off_diag`; of the labels of one call.
+    """In the labels of one call, a class is predicted right less often than `min_diag`, or taken
+    for one other class more often than `max_off_diag`.
 
-    Each row is divided by its own sum: AWS's text divides the diagonal by the whole diagonal, by
-    which a perfect result with ten classes would be poor.
+    Each row is divided by its own sum. AWS's text divides the diagonal by the whole diagonal, which
+    would make a perfect result with ten classes poor.
     """
 
     advice: ClassVar[str] = "Look at the two classes' examples and labels"

@@ -1,8 +1,8 @@
-"""Rules over the system: processors, GPUs, waiting, and how long the steps take.
+"""Rules over the system: processors, GPUs, waiting, and the durations of steps.
 
 Formulas: smdebug's profiler rules of 2020; where their defaults and the developer guide's differ
-(seven of them do), the guide's are taken, which are later. `patience` is the readings that are
-waited for at the start.
+(for seven of them), the guide's are used, which are later. `patience` is the number of readings to
+wait for at the start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EVERY = 20
 
 @dataclass
 class _Windowed(Rule):
-    """Keeps what `keep` says of the last `size` readings; `judge` sees them now and then."""
+    """Keeps `keep` of the last `size` readings, and passes them to `judge` every EVERY readings."""
 
     _kept: deque[list[float]] = field(default_factory=deque, init=False)
     _count: int = field(default=0, init=False)
@@ -32,11 +32,11 @@ class _Windowed(Rule):
         return [*reading.gpus]
 
     def sizes(self) -> tuple[int, int]:
-        """Readings in the window, and to wait for."""
+        """Return the readings in the window, and those to wait for."""
         raise NotImplementedError
 
     def judge(self, step: int, window: Floats) -> Iterator[Finding]:
-        """`window` has a row for each reading."""
+        """Judge the window, which has a row for each reading."""
         raise NotImplementedError
 
     def sees(self, reading: Reading) -> bool:
@@ -73,10 +73,10 @@ class LowGPUUtilization(_Windowed):
     def judge(self, step: int, window: Floats) -> Iterator[Finding]:
         for gpu, (p5, p95) in enumerate(np.percentile(window, [5, 95], axis=0).T.tolist()):
             if p95 < self.threshold_p95:
-                verdict = f"95th percentile of utilisation {p95:.0f} % < {self.threshold_p95:g} %"
+                verdict = f"95th percentile of utilization {p95:.0f} % < {self.threshold_p95:g} %"
                 yield self.finding(step, f"gpu{gpu}", p95, self.threshold_p95, verdict)
             elif p5 < self.threshold_p5:
-                verdict = f"utilisation swings between {p5:.0f} % and {p95:.0f} %"
+                verdict = f"utilization swings between {p5:.0f} % and {p95:.0f} %"
                 yield self.finding(step, f"gpu{gpu}", p5, self.threshold_p5, verdict)
 
 
@@ -148,7 +148,7 @@ class IOBottleneck(_Bottleneck):
 
 @dataclass
 class GPUMemoryIncrease(_Windowed):
-    """The mean of the last `window` readings, above that of the `window` before them."""
+    """The mean of the last `window` readings is above that of the `window` before them."""
 
     advice: ClassVar[str] = "Something is kept from step to step: detach() what is gathered"
     increase: float = 10.0
@@ -200,7 +200,7 @@ class BatchSize(_Windowed):
 
 @dataclass
 class LoadBalancing(_Windowed):
-    """The distance (Jensen-Shannon) between two GPUs' histograms of utilisation."""
+    """The (Jensen-Shannon) distance between two GPUs' histograms of utilization is large."""
 
     advice: ClassVar[str] = "Give each GPU the same share of the batch"
     threshold: float = 0.5
@@ -223,7 +223,7 @@ class LoadBalancing(_Windowed):
 
 
 def jensen_shannon(p: Floats, q: Floats) -> float:
-    """The square root of the divergence, in nats, as scipy's function of this name."""
+    """Return the square root of the divergence, in nats, as scipy's function of this name."""
     middle = (p + q) / 2
 
     def divergence(a: Floats) -> float:
@@ -235,8 +235,8 @@ def jensen_shannon(p: Floats, q: Floats) -> float:
 
 @dataclass
 class StepOutlier(Rule):
-    """More than `n_outliers` steps longer than mean + `stddev` standard deviations, of all so far
-    but the first few; from 100 steps on."""
+    """More than `n_outliers` steps are longer than mean + `stddev` standard deviations of all so
+    far but the first few; from 100 steps on."""
 
     advice: ClassVar[str] = "Look at what happens there: checkpoints, loading, garbage collection"
     stddev: float = 5.0
@@ -258,7 +258,7 @@ class StepOutlier(Rule):
 
 @dataclass
 class MaxInitializationTime(Rule):
-    """The first step ended later than this after the process started; minutes."""
+    """The first step ended more than `threshold` minutes after the process started."""
 
     advice: ClassVar[str] = "Look at what happens before: downloads, data preparation, compilation"
     threshold: float = 20.0
@@ -273,13 +273,13 @@ class MaxInitializationTime(Rule):
 
 @dataclass
 class StalledTrainingRule(Rule):
-    """No step for `threshold` seconds; the name of its parameters is AWS's."""
+    """No step for `threshold` seconds. AWS names the parameters."""
 
-    advice: ClassVar[str] = f"Look where it stands: py-spy dump, or {HANG_SECONDS} to end it"
+    advice: ClassVar[str] = f"Find where it waits with py-spy dump, or set {HANG_SECONDS} to end it"
     threshold: float = 1800.0
     stop_training_on_fire: bool = False
     training_job_name_prefix: str = ""
-    """Taken, and not needed: a job knows itself."""
+    """Accepted and unused: a job knows its own name."""
 
     def silence(self, step: int, seconds: float) -> Iterator[Finding]:
         self.judged += 1

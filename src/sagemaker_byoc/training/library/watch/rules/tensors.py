@@ -23,18 +23,18 @@ from sagemaker_byoc.training.library.watch.rules.base import (
 )
 
 LASTING = 3
-"""Consecutive looks after which a small gradient or change is not a passing one."""
+"""Consecutive checks after which a small gradient or change lasts."""
 VANISHING = 1e-7
 CERTAINLY = 1e-3
-"""Share of VANISHING for a stop: queries and keys of a healthy transformer may be below it."""
+"""Share of VANISHING for a stop: a healthy transformer's queries and keys may be below it."""
 SAME = 1e-7
-"""Two float32 sums of the same numbers are closer than this."""
+"""Relative difference below which two float32 sums are of the same numbers."""
 
 
 def chosen(
     found: Sequence[Stats], collections: str | None, regex: str | None, default: Sequence[str]
 ) -> Iterator[Stats]:
-    """Those of the named collections, or whose name matches; else those of `default`."""
+    """Yield the tensors of the named collections or with a matching name, else of `default`."""
     names = collections.replace(",", " ").split() if collections else ()
     for stats in found:
         by_name = bool(regex) and re.search(regex or "", stats.name) is not None
@@ -45,17 +45,17 @@ def chosen(
 
 @dataclass
 class VanishingGradient(Rule):
-    """mean(abs(gradient)) below the threshold. Of weights: a bias before a normalisation layer
-    has none by design."""
+    """mean(abs(gradient)) of a weight is below the threshold. Biases are left out: before a
+    normalization layer their gradient is zero by design."""
 
     advice: ClassVar[str] = (
-        "Use residual connections, normalisation or ReLU, a better initialisation, or fewer layers"
+        "Use residual connections, normalization or ReLU, a better initialization, or fewer layers"
     )
     stops_after: ClassVar[int] = LASTING
     threshold: float = VANISHING
 
     def count(self, found: Sequence[Finding]) -> None:
-        """A threshold that the job gives is taken as it is."""
+        """Count only certain findings, unless the job sets the threshold."""
         limit = VANISHING * CERTAINLY if self.threshold == VANISHING else self.threshold
         super().count([one for one in found if one.value < limit])
 
@@ -71,7 +71,7 @@ class VanishingGradient(Rule):
 
 @dataclass
 class ExplodingTensor(Rule):
-    """Any value that is not finite; with `only_nan`, any NaN."""
+    """Any value is not finite; with `only_nan`, any is NaN."""
 
     advice: ClassVar[str] = (
         "Lower the learning rate, clip the gradients, or look at the data of this step"
@@ -97,14 +97,13 @@ class ExplodingTensor(Rule):
 
 @dataclass
 class AllZero(Rule):
-    """At least `threshold` percent zeros.
+    """A tensor has at least `threshold` percent zeros.
 
-    Without a choice of tensors: gradients and weights. The first weights that are seen are not
-    judged then: layers that start at zero are common, and their inner neighbours have no gradient
-    yet.
+    By default gradients and weights are judged, but not at the first check: layers that start at
+    zero are common, and the layers before them have no gradient yet.
     """
 
-    advice: ClassVar[str] = "Look at the initialisation, and whether this layer is used at all"
+    advice: ClassVar[str] = "Look at the initialization, and whether this layer is used at all"
     stops_after: ClassVar[int] = LASTING
     collection_names: str | None = None
     tensor_regex: str | None = None
@@ -125,11 +124,10 @@ class AllZero(Rule):
 
 @dataclass
 class UnchangedTensor(Rule):
-    """The same in the last `num_steps` steps that were seen, by numpy.allclose.
+    """A tensor was the same in the last `num_steps` checked steps, by numpy.allclose.
 
-    While a training runs, by its mean and its largest absolute value, both to a float32: then
-    nothing large leaves the device, and a large tensor of which a few rows changed is not called
-    unchanged.
+    While a training runs, by the float32 values of its mean and its largest absolute value: so
+    nothing large leaves the device, and a large tensor in which a few rows changed is not found.
     """
 
     advice: ClassVar[str] = "Is the layer frozen by mistake, out of the graph, or the rate too low?"
@@ -140,7 +138,7 @@ class UnchangedTensor(Rule):
     atol: float = 1e-8
     equal_nan: bool = False
     _seen: dict[str, tuple[Stats, int]] = field(default_factory=dict, init=False)
-    """The last of each, and how many on end were the same."""
+    """The last numbers of each tensor, and how many consecutive ones were the same."""
 
     def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
         for stats in chosen(found, self.collection_names, self.tensor_regex, (GRADIENTS, WEIGHTS)):
@@ -152,7 +150,7 @@ class UnchangedTensor(Rule):
             count = count + 1 if old is not None and self._is_same(old, stats) else 1
             self._seen[stats.name] = (stats, count)
             if count >= self.num_steps:
-                verdict = f"unchanged in the last {self.num_steps} steps that were looked at"
+                verdict = f"unchanged in the last {self.num_steps} checked steps"
                 yield self.finding(step, stats.name, stats.mean_abs, self.num_steps, verdict)
 
     def _is_same(self, old: Stats, new: Stats) -> bool:
@@ -169,12 +167,12 @@ class UnchangedTensor(Rule):
 
 @dataclass
 class TensorVariance(Rule):
-    """The variance of a tensor's values, outside of the given bounds; without bounds, never.
+    """The variance of a tensor's values is outside the given bounds.
 
-    While a training runs, of at most 1024 values evenly apart.
+    While a training runs, of at most 1024 values at equal distances.
     """
 
-    advice: ClassVar[str] = "Look at the initialisation and the learning rate"
+    advice: ClassVar[str] = "Look at the initialization and the learning rate"
     collection_names: str | None = None
     tensor_regex: str | None = None
     max_threshold: float | None = None
@@ -201,10 +199,10 @@ class TensorVariance(Rule):
 
 @dataclass
 class WeightUpdateRatio(Rule):
-    """mean(abs(change)) / (mean(abs(weight)) + epsilon) of one optimizer step.
+    """mean(abs(change)) / (mean(abs(weight)) + epsilon) of one step is very large or small.
 
-    AWS's reduction over a tensor was not published: this is ours. While a training runs, over at
-    most 256 elements evenly apart. `num_steps`: only in steps up to this one.
+    AWS did not publish its reduction over a tensor: this is ours. While a training runs, over at
+    most 256 elements at equal distances. `num_steps`: only in steps up to this one.
     """
 
     advice: ClassVar[str] = "Around 0.001 is usual: change the learning rate accordingly"
@@ -232,7 +230,7 @@ class WeightUpdateRatio(Rule):
 
 
 def loss_stats(value: float, name: str = "loss") -> Stats:
-    """The loss as a tensor, for ExplodingTensor."""
+    """Return the loss as a tensor, for ExplodingTensor."""
     return Stats.of(name, LOSSES, value)
 
 
@@ -241,7 +239,7 @@ RELU, TANH, SIGMOID = "relu", "tanh", "sigmoid"
 
 @dataclass
 class DeadRelu(Rule):
-    """More than `threshold_layer` percent of a layer's units positive for less than
+    """More than `threshold_layer` percent of a layer's units are positive for less than
     `threshold_inactivity` percent of their inputs."""
 
     advice: ClassVar[str] = "Lower the learning rate, start biases at zero, or use leaky ReLU"
@@ -264,9 +262,9 @@ class DeadRelu(Rule):
 @dataclass
 class SaturatedActivation(Rule):
     """More than `threshold_layer` percent of a tanh or sigmoid layer's units had less than
-    `threshold_inactivity` percent of their inputs in the range where they still tell apart."""
+    `threshold_inactivity` percent of their inputs in the range where outputs differ."""
 
-    advice: ClassVar[str] = "Use smaller initial weights, normalise the inputs, or use ReLU"
+    advice: ClassVar[str] = "Use smaller initial weights, normalize the inputs, or use ReLU"
     tensor_regex: str = ".*tanh_input|.*sigmoid_input"
     threshold_tanh_min: float = -9.4999
     threshold_tanh_max: float = 9.4999
@@ -294,11 +292,11 @@ class SaturatedActivation(Rule):
 
 @dataclass
 class PoorWeightInitialization(Rule):
-    """In the first steps: the variances of what goes into the activation layers differ by more
-    than `threshold`, gradients lie closer together than `distribution_range`, or the loss does
-    not fall in `patience` looks at it."""
+    """In the first steps, the variances of the activation layers' inputs differ by more than
+    `threshold`, gradients are closer together than `distribution_range`, or the loss does not fall
+    in `patience` checks."""
 
-    advice: ClassVar[str] = "Use the initialisation that fits the activations: He, Glorot, LeCun"
+    advice: ClassVar[str] = "Use the initialization that fits the activations: He, Glorot, LeCun"
     activation_inputs_regex: str = ".*relu_input"
     threshold: float = 10.0
     distribution_range: float = 0.001
@@ -348,5 +346,5 @@ class PoorWeightInitialization(Rule):
         is_enough = len(recent) == self.patience + 1
         self.judged += is_enough
         if is_enough and min(recent[1:]) >= recent[0]:
-            verdict = f"the loss did not fall below {recent[0]:.4g} in {self.patience} looks"
+            verdict = f"the loss did not fall below {recent[0]:.4g} in {self.patience} checks"
             yield self.finding(seen.step, seen.name, min(recent[1:]), recent[0], verdict)
