@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,12 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 FOREIGN = Path(__file__).parent / "foreign"
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
-
-
+CHANNELS = ["--channel", "train=data/train", "--channel", "test=data/test"]
+AT_ONCE = 3
+"""Most of a check is waiting."""
+ON_THE_WRONG_PORT = """#!/bin/sh
+exec /opt/web/bin/uvicorn main:app --host 127.0.0.1 --port 8000
+"""
 RECORDER = """#!/bin/sh
 [ "$1" = create ] || exec {client} "$@"
 {client} "$@" | tee -a {made}
@@ -70,13 +76,66 @@ def foreign() -> dict[str, str]:
     return names
 
 
-def test_the_classic_sample(foreign, tmp_path):
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    """Data, a model and a payload of the example that our images hold."""
+    work = tmp_path_factory.mktemp("digits")
+    subprocess.run(
+        [sys.executable, DIGITS / "make_data.py", work / "data"], check=True, capture_output=True
+    )
+    rows = (work / "data" / "test" / "digits.csv").read_text().splitlines()[:2]
+    (work / "rows.csv").write_text("".join(f"{row.partition(',')[2]}\n" for row in rows))
+    command = [*BYOC, "train", DIGITS, *CHANNELS, "--hp", "epochs=1", "--output", "out"]
+    subprocess.run(command, check=True, capture_output=True, cwd=work, timeout=200)
+    return work
+
+
+@pytest.fixture(scope="module")
+def checks(request, foreign, digits, tmp_path_factory) -> Iterator[dict[str, Future]]:
+    """The checks that start containers, by their test: those that this run selects, begun early."""
+    folder = tmp_path_factory.mktemp("foreign")
+    (folder / "model").mkdir()
+    (folder / "model" / "model.json").write_text('{"bias": 1.5}')
+    (folder / "rows.csv").write_text("1,2\n3,4\n")
+    (folder / "serve").write_text(ON_THE_WRONG_PORT)
+    (folder / "serve").chmod(0o755)
+    (folder / "Dockerfile").write_text(f"FROM {foreign['fastapi']}\nCOPY serve /usr/bin/serve\n")
+    docker("build", "--quiet", "--tag", "byoc-foreign-port", str(folder), timeout=600)
+    rows = ["--payload", "rows.csv", "--content-type", "text/csv"]
+    short = ["--train-timeout", "5", "--startup-timeout", "20"]
+    given = {
+        test_the_classic_sample: (folder, foreign["classic"], "--model", "model", *rows),
+        test_a_plain_web_service: (folder, foreign["fastapi"], "--serve"),
+        test_shell_form: (folder, foreign["shell"], "--train", "--serve", *short),
+        test_a_server_on_the_wrong_port_is_told_where_it_listens: (
+            folder, "byoc-foreign-port", "--startup-timeout", "20",
+        ),
+        test_our_training_image_is_clean: (
+            digits, NAMES["train"], *CHANNELS, "--hp", "epochs=2",
+        ),
+        test_our_serving_image_is_clean: (
+            digits, NAMES["serve"], "--model", "out/model.tar.gz", *rows,
+        ),
+    }  # fmt: skip
+    chosen = {item.name for item in request.session.items}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            test.__name__: pool.submit(check, *words, cwd=cwd)
+            for test, (cwd, *words) in given.items()
+            if test.__name__ in chosen
+        }
+
+
+@pytest.fixture
+def checked(request, checks) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of the check that belongs to a test."""
+    found: tuple[int, dict[str, Any]] = checks[request.node.name].result()
+    return found
+
+
+def test_the_classic_sample(checked):
     """nothing to build on but two programs on PATH: found out by itself, tried both ways."""
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.json").write_text('{"bias": 1.5}')
-    (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
-    given = ["--model", "model", "--payload", "rows.csv", "--content-type", "text/csv"]
-    code, report = check(foreign["classic"], *given, cwd=tmp_path)
+    code, report = checked
     assert code == 1
     assert report["roles"] == ["train", "serve"]
     assert ids(report) == {
@@ -92,26 +151,20 @@ def test_the_classic_sample(foreign, tmp_path):
     }
 
 
-def test_a_plain_web_service(foreign, tmp_path):
-    code, report = check(foreign["fastapi"], "--serve", cwd=tmp_path)
+def test_a_plain_web_service(checked):
+    code, report = checked
     assert code == 1
     assert {"IMG007", "IMG014", "SRV001"} <= ids(report)
 
 
-def test_shell_form(foreign, tmp_path):
-    limits = ["--train-timeout", "5", "--startup-timeout", "20"]
-    code, report = check(foreign["shell"], "--train", "--serve", *limits, cwd=tmp_path)
+def test_shell_form(checked):
+    code, report = checked
     assert code == 1
     assert {"IMG006", "IMG011", "IMG012", "IMG013", "SEC001", "TRN007", "SRV022"} == ids(report)
 
 
-def test_a_server_on_the_wrong_port_is_told_where_it_listens(foreign, tmp_path):
-    shim = "#!/bin/sh\nexec /opt/web/bin/uvicorn main:app --host 127.0.0.1 --port 8000\n"
-    (tmp_path / "serve").write_text(shim)
-    (tmp_path / "serve").chmod(0o755)
-    (tmp_path / "Dockerfile").write_text(f"FROM {foreign['fastapi']}\nCOPY serve /usr/bin/serve\n")
-    docker("build", "--quiet", "--tag", "byoc-foreign-port", str(tmp_path), timeout=600)
-    code, report = check("byoc-foreign-port", "--startup-timeout", "20", cwd=tmp_path)
+def test_a_server_on_the_wrong_port_is_told_where_it_listens(checked):
+    code, report = checked
     assert code == 1
     (finding,) = [finding for finding in report["findings"] if finding["id"] == "SRV003"]
     assert "127.0.0.1:8000" in finding["what"]
@@ -184,31 +237,14 @@ def test_an_oci_layout_with_an_attestation(foreign, tmp_path):
     assert "IMG002" in ids(report)
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Path:
-    """Data, a model and a payload of the example that our images hold."""
-    work = tmp_path_factory.mktemp("digits")
-    subprocess.run(
-        [sys.executable, DIGITS / "make_data.py", work / "data"], check=True, capture_output=True
-    )
-    rows = (work / "data" / "test" / "digits.csv").read_text().splitlines()[:2]
-    (work / "rows.csv").write_text("".join(f"{row.partition(',')[2]}\n" for row in rows))
-    channels = ["--channel", "train=data/train", "--channel", "test=data/test"]
-    command = [*BYOC, "train", DIGITS, *channels, "--hp", "epochs=1", "--output", "out"]
-    subprocess.run(command, check=True, capture_output=True, cwd=work, timeout=200)
-    return work
-
-
-def test_our_training_image_is_clean(digits):
-    channels = ["--channel", "train=data/train", "--channel", "test=data/test"]
-    code, report = check(NAMES["train"], *channels, "--hp", "epochs=2", cwd=digits)
+def test_our_training_image_is_clean(checked):
+    code, report = checked
     assert (code, report["findings"]) == (0, [])
 
 
-def test_our_serving_image_is_clean(digits):
+def test_our_serving_image_is_clean(checked):
     """The one warning is the example's own: it raises ValueError for a type it does not know."""
-    given = ["--model", "out/model.tar.gz", "--payload", "rows.csv", "--content-type", "text/csv"]
-    code, report = check(NAMES["serve"], *given, cwd=digits)
+    code, report = checked
     assert code == 0
     assert ids(report) <= {"SRV011"}
     assert report["notes"] == []

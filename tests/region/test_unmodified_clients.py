@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,20 @@ def run(region, environment, program, *words):
     return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def sdk_2(region, digits):
+    """SDK 2 with one host and with two, side by side: fit() sleeps for 40 s of each, at least.
+
+    It describes a job whose log it follows every 30 s, and sleeps 10 s after the end.
+    """
+    words = ("sdk2", "sdk_v2.py", image("train"), image("serve"), digits)
+    with ThreadPoolExecutor(2) as runs:
+        yield {hosts: runs.submit(run, region, *words, hosts) for hosts in (1, 2)}
+
+
 @pytest.mark.parametrize("hosts", [1, 2])
-def test_sdk_2(region, digits, hosts):
-    found, log = run(region, "sdk2", "sdk_v2.py", image("train"), image("serve"), digits, hosts)
+def test_sdk_2(sdk_2, hosts):
+    found, log = sdk_2[hosts].result()
     assert found["status"] == "Completed"
     assert found["metrics"]["loss"] > 0
     assert found["model"].endswith("/output/model.tar.gz")

@@ -47,7 +47,7 @@ class Repository:
     uri: str
     mutability: str
     done: tuple[str, ...]
-    """What was done to it, in words."""
+    """Changes that were made, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ def _needs_lifecycle(cloud: Cloud, wanted: WantedRepository) -> bool:
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise RequestError(
-        f"--lifecycle: the repository {wanted.name} has a lifecycle policy of its own",
-        hint="Leave --lifecycle out, or delete that one: aws ecr delete-lifecycle-policy"
+        f"--lifecycle: the repository {wanted.name} already has another lifecycle policy",
+        hint="Leave --lifecycle out, or delete that policy: aws ecr delete-lifecycle-policy"
         f" --repository-name {wanted.name}",
     )

@@ -67,9 +67,9 @@ class Cloud:
 
 
 class Answer(dict[str, Any]):
-    """What a service answered; a member that is read and missing is a MachineError.
+    """The answer of a service; reading a missing member raises MachineError.
 
-    AWS leaves none of these out, but a proxy's own page is read as an answer without any.
+    AWS leaves none of these out; a proxy's page is parsed as an answer without members.
     """
 
     def __init__(self, call: Call, members: Mapping[str, Any]) -> None:
@@ -156,7 +156,7 @@ def _refusal(call: Call, region: str, error: dict[str, Any]) -> ByocError:
 
 
 _HINTS = {
-    "LimitExceededException": "Delete what nobody needs, or ask AWS for a higher quota",
+    "LimitExceededException": "Delete what is not needed, or ask AWS for a higher quota",
     "RepositoryNotFoundException": "Check --repository, --account and --region",
     "InvalidParameterException": "Correct what AWS names",
     "ThrottlingException": "Wait a minute and run it again",

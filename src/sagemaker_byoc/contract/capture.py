@@ -251,7 +251,7 @@ def _wrong(where: str, what: str) -> CaptureError:
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """A label that came later; `key` is the record's join key."""
+    """A label that arrives later; `key` is the record's join key."""
 
     key: str
     data: str

@@ -58,7 +58,7 @@ class TimeLimitError(ByocError):
 
 
 class JobError(ByocError):
-    """A training program that ended with another exit code than 0."""
+    """A training program that ended with a nonzero exit code."""
 
 
 class ContractError(ByocError):
@@ -77,7 +77,7 @@ class ContractError(ByocError):
 
 
 class DocumentError(ContractError):
-    """A configuration file that is missing something or holds something else."""
+    """A configuration file with a missing or a wrong value."""
 
 
 class ArchiveError(ContractError):

@@ -137,7 +137,7 @@ def is_enough(driver: int, cuda: int) -> bool:
 
 _ROOT = Path("/")
 _OTHER_DRIVERS = ("dev/dxg", "dev/nvgpu", "dev/nvhost-gpu", "dev/nvmap")
-"""Device files of WSL 2 and of Jetson, whose drivers have versions of their own."""
+"""Device files of WSL 2 and of Jetson, whose drivers have other versions."""
 # Compiled when they are needed: this module is imported on the way to a program's first line.
 _DRIVER_VERSION = r"Kernel Module.*?\s(\d{3,})\.(\d+)"
 _TORCH_VERSION = r"(?m)^__version__ = '([^']*)'"

@@ -99,7 +99,7 @@ def hint_for_module(module: str, environ: Mapping[str, str]) -> str:
         what = f"{top} is not installed: {add_package(package, environ)}"
     else:
         what = f"the image lacks {top}: add {package} to requirements.txt, and build it again"
-    return f"{what}; a module of your own belongs beside the program"
+    return f"{what}; put your own modules beside the program"
 
 
 def _words(extra: str) -> str:

@@ -95,7 +95,7 @@ def free_memory(
 ) -> int:
     """Return the bytes that another process may take: what the machine and every limit leave.
 
-    Files in the page cache that nobody uses count as free: the kernel drops them.
+    Unused files in the page cache count as free: the kernel drops them.
     """
     free = _machine_free(meminfo)
     for folder, (limit, use, stat, cache) in _memory_groups(mount, membership):
@@ -172,7 +172,7 @@ def _handed_over(value: str, present: int) -> tuple[str, ...]:
     """Return those of the present GPUs that NVIDIA_VISIBLE_DEVICES allows.
 
     The container's runtime has read it already, so it can only say less than the device files.
-    Empty and `void` say nothing: Kubernetes writes `void` where it hands GPUs over another way.
+    Empty and `void` mean nothing: Kubernetes writes `void` if it passes GPUs in another way.
     """
     value = value.strip()
     if value in _NO_GPUS or not present:

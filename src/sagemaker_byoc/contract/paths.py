@@ -30,7 +30,7 @@ class Tree:
         return cls(Path(environ.get(BASE_DIR) or DEFAULT_ROOT))
 
     def moved(self, path: str) -> Path:
-        """Return where a path below /opt/ml is in this tree; any other path as it is."""
+        """Map a path below /opt/ml into this tree; return any other path unchanged."""
         given = Path(path)
         return self.root / given.relative_to(DEFAULT_ROOT) if self._has_moved(given) else given
 

@@ -149,7 +149,7 @@ def require_no_archives(file: Path, packages: Mapping[str, str]) -> None:
         plain = line.partition("#")[0].split(";")[0].strip()
         match = _DIRECT.match(line) or _EGG.search(line) or _ARCHIVE.search(plain)
         if match and (name := canonical(match["name"])) in packages:
-            raise ConflictError(_refusal(FILE, f"{name} of its own ({line})", packages, name))
+            raise ConflictError(_refusal(FILE, f"another {name} ({line})", packages, name))
 
 
 def install(

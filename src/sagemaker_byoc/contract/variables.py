@@ -151,7 +151,7 @@ TIMEOUT = _theirs(
     "SAGEMAKER_MODEL_SERVER_TIMEOUT",
     SERVE,
     _TOOLKIT,
-    "seconds here; the toolkit hands it to a server that reads it as minutes",
+    "seconds here; the toolkit passes it to a server that reads it as minutes",
 )
 TIMEOUT_SECONDS = _theirs(
     "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
@@ -215,7 +215,7 @@ MAX_ADAPTERS = _theirs(
     "that may be registered; 70",
 )
 CAPTURE = _ours(
-    "BYOC_CAPTURE", SERVE, "0017", "folder that requests and replies are captured in; off without"
+    "BYOC_CAPTURE", SERVE, "0017", "folder in which requests and replies are captured; off if unset"
 )
 CAPTURE_PERCENT = _ours(
     "BYOC_CAPTURE_PERCENT", SERVE, "0017", "of the requests, each drawn by itself; 100"

@@ -1,1 +1,1 @@
-"""What every host-side package needs: docker, image names, ports, ignore files."""
+"""Shared by all host-side packages: docker, images of registries, ports, ignore files."""

@@ -1,7 +1,7 @@
 """The docker client as a program: find it, run it within a time limit, explain its failures.
 
 The client is `docker` on PATH, or what the variable DOCKER names. Only the command line is used, so
-podman's and a remote engine's do as well.
+podman and remote engines work too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is left out when a folder is copied: the rules of .dockerignore, and our own patterns.
+"""Files that are left out when a folder is copied: the rules of .dockerignore, and our patterns.
 
 Source: moby/patternmatcher (patternmatcher.go, ignorefile/ignorefile.go). Patterns are Go's
 filepath.Match with `**` for any number of folders, from the context's root; `!` takes something
@@ -77,9 +77,9 @@ LITTER = (
     "byoc-jobs",
     "opt-ml",
 )
-"""What a program does not need anywhere: not in an image, not in a container."""
+"""Files that a program needs neither in an image nor in a container."""
 DEFAULTS = (*SECRETS, *LITTER)
-"""What is left out of an image whose folder has no Dockerfile."""
+"""Patterns for an image whose folder has no Dockerfile."""
 PROGRAM_LIMIT = 256 * 2**20
 """Bytes. A folder of code above it is a mistake more often than a program."""
 

@@ -33,7 +33,7 @@ _SHOWN = 60
 _FEW = 12
 _UPGRADE = "a newer botocore may know it: pip install --upgrade botocore"
 _MOST = {"integer": 2**31 - 1, "long": 2**63 - 1}
-"""What the types of the service's own language hold."""
+"""Largest values of the service's integer types."""
 _UNSHOWN = frozenset({"HyperParameters", "Environment"})
 """Members whose values may hold secrets."""
 _WRONG_TYPE = re.compile(r"Invalid type for parameter (\w+)")

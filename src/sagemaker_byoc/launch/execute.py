@@ -14,7 +14,7 @@ from sagemaker_byoc.launch.steps import File, Plan, Step, Upload
 from sagemaker_byoc.launch.table import SettingsError
 
 PART_BYTES = 64 * 2**20
-"""Of a multipart upload; a smaller file is one call. 10,000 parts are the most that S3 takes."""
+"""Size of a part; a smaller file is one call. S3 accepts 10,000 parts at most."""
 _MOST_PARTS = 10_000
 _ABSENT = frozenset(
     {

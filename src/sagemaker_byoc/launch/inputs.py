@@ -1,4 +1,4 @@
-"""What a launch names by content: uploads to S3, and jobs, models and configurations.
+"""Names made from content: of uploads to S3, and of jobs, models and configurations.
 
 The same settings and the same bytes make the same name.
 """

@@ -1,4 +1,4 @@
-"""What SageMaker's documentation demands of a request beyond the sizes and patterns of its model.
+"""Rules of SageMaker's documentation for a request, beyond the sizes and patterns of its model.
 
 The rules read the final request, so that they also see members that the user gave raw.
 """

@@ -23,7 +23,7 @@ class Step:
     """`call`, unless `look` finds what it would make: then `instead`, or nothing."""
 
     makes: str
-    """In words, such as "model digits-0a1b"."""
+    """A noun, such as "model digits-0a1b"."""
     call: Call
     look: Call | None = None
     same: Parameters = field(default_factory=dict)

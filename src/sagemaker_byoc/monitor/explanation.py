@@ -215,6 +215,9 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+# ── as text: lines for a terminal and for a page ──
+
+
 LONGEST_NAME = 60
 """Characters of a name in a list of names."""
 

@@ -1,4 +1,4 @@
-"""All services of a region, put together, and the parts that are started and closed."""
+"""The composition of a region: its services, and the parts that are started and closed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Part(Protocol):
     """A service with containers: it finds them after a restart, and ends them."""
 
     def start(self) -> None:
-        """Called on the thread of the event loop."""
+        """Begin, on the thread of the event loop."""
 
     async def close(self) -> None: ...
 

@@ -63,7 +63,7 @@ class Region:
         self._port = port
         self._running: _Running | None = None
         self.ended = threading.Event()
-        """Set when the region no longer answers, for whatever reason."""
+        """Set when the region no longer answers, for any reason."""
 
     def __enter__(self) -> Self:
         self.start()

@@ -46,7 +46,7 @@ class MediaType:
 
     @property
     def canonical(self) -> str:
-        return canonical(self.essence)
+        return ALIASES.get(self.essence, self.essence)  # without a call: several per request
 
     @property
     def charset(self) -> str:

@@ -96,7 +96,7 @@ def test_what_is_asked_for_is_changed():
 @pytest.mark.parametrize("policy", ['{"rules": [{"description": "theirs"}]}', "[]", "not JSON"])
 def test_somebody_elses_lifecycle_is_not_replaced(policy):
     cloud = Played(repository={"repositoryUri": "host/mine"}, policy=policy)
-    with pytest.raises(RequestError, match="lifecycle policy of its own") as caught:
+    with pytest.raises(RequestError, match="already has another lifecycle policy") as caught:
         ensure(cloud, replace(WANTED, untagged_kept=2))
     assert "Leave --lifecycle out" in caught.value.hint
     assert cloud.policy == policy

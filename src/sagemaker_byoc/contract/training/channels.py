@@ -19,10 +19,10 @@ from sagemaker_byoc.contract.files import Json, read_object, write_json
 from sagemaker_byoc.contract.paths import Tree
 
 MANIFEST_SUFFIX = "-manifest"
-"""In File mode a file `<channel>-manifest` is beside the folder of some channels."""
+"""Suffix of a file that some channels have beside their folder in File mode."""
 
 LOST_AND_FOUND = "lost+found"
-"""A folder that a freshly made file system has."""
+"""A folder that every new ext file system has."""
 
 
 class InputMode(StrEnum):

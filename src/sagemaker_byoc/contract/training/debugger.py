@@ -71,7 +71,7 @@ class ProfilerConfig:
     """How often the system is sampled, and which steps get a trace."""
 
     is_asked: bool = False
-    """Whether there is such a file: then the platform uploads its folder."""
+    """Whether the file exists: then the platform uploads its folder."""
     is_disabled: bool = False
     interval_ms: int = PROFILE_MS
     local_path: Path | None = None

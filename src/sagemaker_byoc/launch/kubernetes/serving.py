@@ -54,7 +54,7 @@ _FETCHED = re.compile(r"s3://[a-z0-9][a-z0-9._-]*(/[^\s?#]*)?")
 """KServe takes it for a URL, whose path ends at ? and # (python/storage: urlparse)."""
 _BLOCKED = ("PYTHONPATH",)
 _FETCHES = "STORAGE_URI"
-"""What it names goes into /mnt/models of a custom container (kserve: pkg/apis/serving/v1beta1)."""
+"""KServe downloads it into /mnt/models of a custom container (kserve: pkg/apis/serving/v1beta1)."""
 _RESERVED = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
 _FLAGS = {
     "node-selector": "kubernetes.podspec-nodeselector",

@@ -36,7 +36,7 @@ class Listeners(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerAccess:
-    """Gives containers their way to the region. Its methods block: call them from threads."""
+    """The way of containers to the region. Its methods block: call them from threads."""
 
     engine: Engine
     account: Account

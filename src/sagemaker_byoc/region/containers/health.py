@@ -58,7 +58,7 @@ def stopped() -> EndpointError:
 
 
 class ContainerLog(threading.Thread):
-    """Passes on a container's log while it runs, and keeps its last lines."""
+    """The reader of a container's log: it passes lines on, and keeps the last ones."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class ContainerLog(threading.Thread):
 
 
 class Watch:
-    """Checks, at intervals, whether a container has ended or listens on the wrong port."""
+    """Check, at intervals, whether a container has ended or listens on the wrong port."""
 
     def __init__(self, container: Container, port: int, log: ContainerLog) -> None:
         self._container = container

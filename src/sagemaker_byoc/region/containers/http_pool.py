@@ -215,7 +215,7 @@ class Pool:
         self._closed = False
 
     def __len__(self) -> int:
-        """Connections that are open."""
+        """Return the number of open connections."""
         return len(self._open)
 
     async def request(

@@ -99,10 +99,10 @@ class ContainerSpec:
     network: Network | None = None
     """Opened with the engine before; None for a container on its own."""
     gpus: int | None = None
-    """How many GPUs it may see; None for all."""
+    """Number of GPUs that it may see; None for all."""
     limits: Limits | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
-    """By which an engine finds what a crash of this process left."""
+    """Labels by which an engine finds what a crash of this process left."""
     given_up: Callable[[], bool] = never
     """Called while files are copied: True ends the start with GivenUpError."""
 
@@ -140,7 +140,7 @@ class Container(Protocol):
 
 
 class Engine(Protocol):
-    """Starts containers. Methods raise MachineError on failure."""
+    """The interface of an engine. Methods raise MachineError on failure."""
 
     @property
     def name(self) -> str: ...

@@ -33,7 +33,7 @@ _TICK_NS = 1000
 
 
 def write_tree(stream: IO[bytes], sources: Mapping[str, Path], without: Sequence[str] = ()) -> None:
-    """A tar of opt/ml on `stream`: folders relative to /opt/ml with what each holds.
+    """Write a tar of opt/ml to `stream`: folders relative to /opt/ml with what each holds.
 
     The folders `without` are left out, and so is what programs carry around by accident.
     """
@@ -63,7 +63,7 @@ def program_folder(program: Path) -> Path:
 
 
 class Copying(Protocol):
-    """Gets the bytes of a copy: how many there will be, those that are written, and the end."""
+    """The progress of a copy: its size, the bytes that are written, and its end."""
 
     def start(self, title: str) -> None: ...
 
@@ -91,7 +91,7 @@ def counted(
 
 
 class Counted:
-    """A stream that says how many bytes were written to it, and ends if the copy is given up."""
+    """A stream that reports how many bytes were written to it, and ends if the copy is given up."""
 
     def __init__(
         self, stream: IO[bytes], copying: Copying | None, given_up: Callable[[], bool]
@@ -110,7 +110,7 @@ class Counted:
 
 
 class CountedRead:
-    """A stream that says how many bytes were read of it."""
+    """A stream that reports how many bytes were read from it."""
 
     def __init__(self, stream: IO[bytes], copying: Copying) -> None:
         self._stream = stream
@@ -145,7 +145,7 @@ def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 class Receiver:
-    """Makes `target` a copy of a container's folder, whose path there is `shown`."""
+    """Make `target` a copy of a container's folder, whose path there is `shown`."""
 
     def __init__(self, target: Path, shown: str, on_left: folders.OnLeft) -> None:
         self._target = target
@@ -212,7 +212,7 @@ class Receiver:
             raise OSError(f"{self._shown} holds more than {folders.LARGEST} bytes")
 
     def _place(self, parts: tuple[str, ...]) -> Path:
-        """The path of `parts`, below folders that are folders and no links."""
+        """Return the path of `parts`, below folders that are not links."""
         path = self._target
         for place in range(1, len(parts)):
             path = path / parts[place - 1]
@@ -221,7 +221,7 @@ class Receiver:
         return path / parts[-1]
 
     def _link(self, name: str, path: Path) -> None:
-        """A hard link to a file that came before, in this very stream."""
+        """Make a hard link to a file that came before in the same stream."""
         parts = PurePosixPath(name).parts
         if parts not in self._taken or not _is_file(source := self._target.joinpath(*parts)):
             raise folders.LeftOutError("it is a hard link to what did not come with it")
@@ -231,7 +231,7 @@ class Receiver:
 
 
 def _write(data: IO[bytes], path: Path, member: tarfile.TarInfo) -> None:
-    """A file that came before and is still the same stays as it is, with its time."""
+    """Write the file; one that came before and is still the same stays as it is, with its time."""
     mtime = min(max(0, int(member.mtime)), _LATEST) * 1_000_000_000
     new = _clear(path.with_name(_NEW))
     same = 0
@@ -259,7 +259,7 @@ def _looks_the_same(path: Path, member: tarfile.TarInfo) -> bool:
 
 
 def _common(data: IO[bytes], path: Path) -> tuple[int, bytes]:
-    """How many bytes both begin with, and what was read of `data` beyond."""
+    """Return how many bytes both begin with, and what was read of `data` beyond them."""
     same = 0
     with open(path, "rb") as old:
         while chunk := data.read(_CHUNK):
@@ -296,7 +296,7 @@ def _replace(new: Path, path: Path) -> None:
 
 
 def _clear(path: Path) -> Path:
-    """Remove what has this name, whatever it is; return the path."""
+    """Remove the file, link or folder of this name; return the path."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -88,7 +88,7 @@ class DockerEngine:
     interface: str = DEFAULT_INTERFACE
 
     def start(self, spec: ContainerSpec) -> Container:
-        """Raises RequestError for an image that the engine does not have."""
+        """Raise RequestError for an image that the engine does not have."""
         require_image(spec.image)
         if spec.shared and not is_local():
             raise MachineError(
@@ -145,7 +145,7 @@ class DockerEngine:
         return container
 
     def create_arguments(self, spec: ContainerSpec) -> list[str]:
-        """What follows `docker create`."""
+        """Return the arguments of `docker create`."""
         arguments = ["--name", spec.name, "--hostname", spec.hostname]
         labels = {LABEL: spec.argument, **spec.labels}
         for name, value in labels.items():
@@ -169,8 +169,8 @@ class DockerEngine:
         return [*arguments, spec.image, *spec.entrypoint[1:], *spec.command]
 
     def env_file(self, spec: ContainerSpec) -> str:
-        """What `docker create` reads from its standard input: every user of this machine sees
-        a command line, with the keys and passwords in it.
+        """Return what `docker create` reads from its standard input: keys and passwords would be
+        seen by every user of this machine in a command line.
         """
         found = self._variables(spec).items()
         return "".join(f"{name}={value}\n" for name, value in found if _fits_env_file(name, value))
@@ -188,7 +188,7 @@ class DockerEngine:
         return None
 
     def open_network(self, network: Network) -> None:
-        """One host alone has no fellows, and needs no network that has to be made."""
+        """Make the network; a job of one host needs none."""
         if len(network.hosts) > 1:
             arguments = ["--internal"] if network.isolated else []
             for name, value in {LABEL: "network", **network.labels}.items():
@@ -213,7 +213,7 @@ class DockerEngine:
         return len(containers)
 
     def _mounted(self, spec: ContainerSpec) -> list[str]:
-        """The inputs that are shown instead of copied."""
+        """Return the inputs that are mounted instead of copied."""
         if self.mount_inputs:
             return [*spec.inputs]
         return [name for name in spec.inputs if name in spec.read_only and is_local()]
@@ -268,7 +268,7 @@ class DockerEngine:
 
 
 def _start(spec: ContainerSpec) -> None:
-    """Raises RequestError for a command that the image can't run."""
+    """Raise RequestError for a command that the image can't run."""
     try:
         run("start", spec.name)
     except MachineError as error:
@@ -281,7 +281,7 @@ def _start(spec: ContainerSpec) -> None:
 
 
 def require_image(image: str) -> None:
-    """Raises RequestError unless the engine has it, MachineError where there is no engine."""
+    """Raise RequestError unless the engine has it, MachineError if there is no engine."""
     try:
         run("image", "inspect", image)
     except MachineError as error:
@@ -294,12 +294,12 @@ def require_image(image: str) -> None:
 
 
 def _fits_env_file(name: str, value: str) -> bool:
-    """Whether docker's file of variables can hold it: a line each, none above 64 KiB."""
+    """Return whether docker's file of variables can hold it: one line each, none above 64 KiB."""
     return "\n" not in value and "\r" not in value and len(name) + len(value.encode()) < 60_000
 
 
 def is_local() -> bool:
-    """Whether the engine sees this machine's files, as far as its address tells."""
+    """Return whether the engine sees this machine's files, as far as its address shows."""
     return os.environ.get("DOCKER_HOST", "unix://").startswith("unix://")
 
 
@@ -313,7 +313,7 @@ def _hardware(spec: ContainerSpec) -> list[str]:
 
 
 def _gpus(most: int | None) -> list[str]:
-    """Options for the GPUs that CUDA_VISIBLE_DEVICES leaves to this process, or for all."""
+    """Return options for the GPUs that CUDA_VISIBLE_DEVICES leaves to this process, or for all."""
     if CUDA_DEVICES not in os.environ:
         return ["--gpus", "all" if most is None else str(most)]
     names = visible_gpus(os.environ)[:most]

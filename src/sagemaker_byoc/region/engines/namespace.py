@@ -106,14 +106,14 @@ def _show_again(source: Path, target: Path) -> None:
 
 
 def switch_on_loopback() -> None:
-    """A new network namespace has `lo`, switched off."""
+    """Switch on `lo`, which is off in a new network namespace."""
     request = struct.pack("16sh14x", b"lo", _IFF_UP)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
 
 def prepare(root: Path, words: Sequence[str]) -> None:
-    """Raises OSError."""
+    """Raise OSError."""
     make_mount_point(DEFAULT_ROOT, root / ".behind")
     bind(root, DEFAULT_ROOT)
     for word in words:

@@ -149,7 +149,7 @@ class ProcessEngine:
             )
 
     def close_network(self, network: Network) -> None:
-        """Nothing to do: the names went with the namespaces."""
+        """Do nothing: the names went with the namespaces."""
 
     def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:  # noqa: ARG002 - processes have none
         return sum(end(tree) for tree in trees)
@@ -194,18 +194,18 @@ class ProcessContainer:
             self.close()
 
     def fetch(self, relative: str, on_left: OnLeft) -> None:
-        """Nothing to do: the container writes into the tree itself."""
+        """Do nothing: the container writes into the tree itself."""
 
     def collect(self, on_left: OnLeft) -> None:
-        """Nothing to do, as for `fetch`."""
+        """Do nothing, as in `fetch`."""
 
     def keep(self) -> str:
-        """Its tree is the host's own, and there is nothing else to keep."""
+        """End it: its tree is the host's own, and there is nothing else to keep."""
         self.close()
         return ""
 
     def close(self) -> None:
-        """End all of its processes, in whatever group."""
+        """End all of its processes, in any process group."""
         if self.process.poll() is None:  # or its number may be another's by now
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -234,7 +234,7 @@ def _popen(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        encoding="utf-8",  # whatever the locale of the terminal is
+        encoding="utf-8",  # in any locale of the terminal
         errors="replace",
         # This process turns Ctrl-C of the terminal into the contract's SIGTERM.
         start_new_session=True,
@@ -253,7 +253,7 @@ def lacking() -> str:
 
 
 def _mounts(unshare: tuple[str, ...], scratch: Path) -> bool:
-    """Whether `unshare` gives a namespace in which `scratch` appears as /opt/ml."""
+    """Return whether `unshare` makes a namespace in which `scratch` appears as /opt/ml."""
     command = [*unshare, *_inside(scratch), "--", "test", "-d", str(DEFAULT_ROOT)]
     result = subprocess.run(command, capture_output=True, check=False, timeout=_PROBE_SECONDS)
     return result.returncode == 0

@@ -167,7 +167,7 @@ def served(play, tmp_path):
 
 def test_serving_containers_are_alike(served):
     region, alone = served
-    # The pretended images of the region have no Python of their own.
+    # The fake images of the region have no Python of their own.
     assert members(replace(alone, interpreter=region.interpreter)) == members(region)
     assert alone.environment == {**region.environment, "SAGEMAKER_PROGRAM": "two.py"}
     assert alone.inputs.keys() == region.inputs.keys() == {"model"}

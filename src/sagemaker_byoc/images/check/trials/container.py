@@ -321,6 +321,9 @@ def wait_for(ask: Callable[[], int | None], seconds: float) -> int | None:
     return answer
 
 
+# ── trials ──
+
+
 T = TypeVar("T")
 
 

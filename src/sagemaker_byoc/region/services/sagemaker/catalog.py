@@ -16,6 +16,7 @@ from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records
+from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 MODEL = "model"
@@ -91,12 +92,18 @@ def could_not_find(kind: str, arn: str) -> AwsError:
 
 
 def already_exists(kind: str, arn: str) -> AwsError:
-    """SDKs look for this text, to continue with the existing resource."""
+    """Return the error whose text SDKs look for, to continue with the existing resource."""
     return invalid(f'Cannot create already existing {kind} "{arn}".')
 
 
 def in_progress(arn: str) -> AwsError:
     return invalid(f'Cannot update in-progress endpoint "{arn}".')
+
+
+def echoed(request: Parameters, description: str) -> Parameters:
+    """Return the members of a Create request that the shape `description` repeats unchanged."""
+    members = models.service_model("sagemaker").shape_for(description).members
+    return {name: value for name, value in request.items() if name in members}
 
 
 def list_page(  # noqa: PLR0913 - each differs between the List operations

@@ -99,7 +99,7 @@ class Captures:
         self._dropped = 0
 
     def is_working(self, endpoint: str) -> bool:
-        """Whether the endpoint's last file could be written."""
+        """Return whether the endpoint's last file could be written."""
         return endpoint not in self._failing
 
     def take(self, exchange: Exchange) -> None:

@@ -94,7 +94,7 @@ class Endpoint:
         self._begin(self._bring_up(swept))
 
     def update(self, target: Parameters) -> None:
-        """`target`: the keys of the document that a success changes, Variants among them."""
+        """Replace the fleet. `target` has the keys of the document that a success changes."""
         self._set({"EndpointStatus": UPDATING, "Pending": target}, without=("FailureReason",))
         self._begin(self._replace(target))
 
@@ -137,7 +137,7 @@ class Endpoint:
             if swept is not None:
                 await asyncio.shield(swept)
             fleet, images = await self._deploy(self.document["Variants"])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the endpoint has failed
+        except Exception as error:  # noqa: BLE001 - the endpoint has failed in any case
             self._set({"EndpointStatus": FAILED, "FailureReason": self._reason(error)})
             return
         self.fleet = fleet
@@ -151,7 +151,7 @@ class Endpoint:
         """Start the new fleet beside the old one, send it all requests, then stop the old one."""
         try:
             fleet, images = await self._deploy(target["Variants"])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the old fleet stays
+        except Exception as error:  # noqa: BLE001 - the old fleet stays in any case
             status = IN_SERVICE if self.fleet is not None else FAILED
             failed = {"EndpointStatus": status, "FailureReason": self._reason(error)}
             self._set(failed, without=("Pending",))

@@ -89,7 +89,7 @@ class Endpoints:
         self.catalog.records.flush()
 
     def _clean(self) -> None:
-        """Remove whatever carries this region's labels: nothing of it runs yet."""
+        """Remove everything with this region's labels: nothing of it runs yet."""
         work = self._context.work(KIND)
         trees = [Tree(folder) for folder in work.glob("*/*/i-*") if folder.is_dir()]
         if trees or work.is_dir():

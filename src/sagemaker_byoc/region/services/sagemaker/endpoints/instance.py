@@ -193,7 +193,7 @@ class Instance:
     def __init__(
         self, deployment: Deployment, variant: VariantPlan, models: Mapping[str, Path]
     ) -> None:
-        """`models` by the names of the variant's containers."""
+        """`models` has folders by the names of the variant's containers."""
         context, endpoint = deployment.context, deployment.endpoint
         self.id = f"i-{secrets.token_hex(8)}1"
         self.stream = f"{variant.name}/{self.id}"

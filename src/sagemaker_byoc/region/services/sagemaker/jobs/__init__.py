@@ -1,1 +1,1 @@
-"""What every job of SageMaker shares: its context, its inputs and outputs in S3, its log."""
+"""What jobs of all kinds share: containers and their log, inputs and outputs in S3, pipes."""

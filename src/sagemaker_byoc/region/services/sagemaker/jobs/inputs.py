@@ -134,7 +134,9 @@ def is_below(prefix: str, key: str) -> bool:
 
 
 def tail(prefix: str, key: str) -> str:
-    """`a.csv` of prefix `data/train` and key `data/train/a.csv`; `train2/x` of `data/train2/x`."""
+    """Return the name below a prefix: of `data/train`, `a.csv` for the key `data/train/a.csv`, and
+    `train2/x` for `data/train2/x`.
+    """
     rest = key[len(prefix) :]
     if rest.startswith("/"):
         return rest[1:]
@@ -223,7 +225,7 @@ class Staged:
 
 
 class Stager:
-    """Brings the channels of one job to its hosts.
+    """Bring the channels of one job to its hosts.
 
     If containers write into this machine's own files they get copies, since a program may change
     its input in File mode. Everything else is linked, below `folder`.
@@ -241,7 +243,7 @@ class Stager:
     def stage(
         self, tree: Tree, host: str, channels: Sequence[tuple[ChannelPlan, Sequence[Item]]]
     ) -> Staged:
-        """Raises DownloadError."""
+        """Raise DownloadError."""
         inputs: dict[str, Path] = {}
         read_only = set()
         mine = [(plan, items) for plan, items in channels if host in plan.hosts]

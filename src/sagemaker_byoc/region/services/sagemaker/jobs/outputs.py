@@ -71,7 +71,7 @@ def restore(store: ObjectStore, plan: CheckpointPlan, tree: Tree) -> int:
 
 
 class CheckpointSync(threading.Thread):
-    """Sends what the containers write, once a file has not changed between two scans.
+    """Send what the containers write, once a file has not changed between two scans.
 
     A file that is deleted in a container stays in S3. If two hosts write one name, the file that
     changed last is kept.

@@ -67,7 +67,7 @@ class Feed:
 
 
 class PipeFeeder(threading.Thread):
-    """Feeds one channel of one host; `on_error` receives an error that ends the job."""
+    """The feeder of one channel of one host; `on_error` receives an error that ends the job."""
 
     def __init__(self, feed: Feed, on_error: Callable[[DownloadError], None]) -> None:
         super().__init__(daemon=True, name=f"pipe-{feed.host}-{feed.plan.channel.name}")

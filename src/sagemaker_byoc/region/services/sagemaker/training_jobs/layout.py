@@ -1,4 +1,4 @@
-"""What the engine is given for a job: a tree and a container per host, and their network."""
+"""The layout of a training job: a tree and a container per host, and their network."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from sagemaker_byoc.region.wire.operations import AwsError
 LINE_LIMIT = 16_384
 """Characters of a line that are searched."""
 SEARCH_SECONDS = 1.0
-"""For one search; a definition that takes longer is no longer used, and reported at the end."""
+"""Limit of one search; a definition that takes longer is dropped, and reported at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def compile_definitions(definitions: Mapping[str, str]) -> dict[str, Any]:
 
 
 class MetricCollector:
-    """Receives the lines of all hosts, from their threads."""
+    """The metrics of a job. `see` is called from the threads of all hosts."""
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions

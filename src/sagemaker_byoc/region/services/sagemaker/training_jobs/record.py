@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -11,38 +11,10 @@ from typing import Any
 from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import Records, now
+from sagemaker_byoc.region.services.sagemaker.catalog import echoed
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME
 
 Document = dict[str, Any]
-
-ECHOED = (
-    "AlgorithmSpecification",
-    "CheckpointConfig",
-    "DebugHookConfig",
-    "DebugRuleConfigurations",
-    "EnableInterContainerTrafficEncryption",
-    "EnableManagedSpotTraining",
-    "EnableNetworkIsolation",
-    "Environment",
-    "ExperimentConfig",
-    "HyperParameters",
-    "InfraCheckConfig",
-    "InputDataConfig",
-    "MlflowConfig",
-    "OutputDataConfig",
-    "ProfilerConfig",
-    "ProfilerRuleConfigurations",
-    "RemoteDebugConfig",
-    "ResourceConfig",
-    "RetryStrategy",
-    "RoleArn",
-    "StoppingCondition",
-    "TensorBoardOutputConfig",
-    "TrainingJobName",
-    "VpcConfig",
-)
-"""Members of the request that the description repeats unchanged."""
-
 
 DEFAULT_VOLUME = 30
 """GiB, as both SDKs request; a request may leave it out."""
@@ -92,10 +64,10 @@ _BEFORE_STOPPING = frozenset(
 )
 
 
-def new_document(request: Mapping[str, Any], arn: str, model: str) -> Document:
+def new_document(request: Document, arn: str, model: str) -> Document:
     """Return a new job's document. `model` is the S3 URI of its model, if it leaves one."""
     time = now()
-    document = {key: request[key] for key in ECHOED if key in request}
+    document = echoed(request, "DescribeTrainingJobResponse")
     stopping = {"MaxRuntimeInSeconds": DEFAULT_RUNTIME, **(request.get("StoppingCondition") or {})}
     return {
         **document,

@@ -78,7 +78,7 @@ _ENDS: Mapping[Why | None, tuple[Secondary, str, Status]] = {
 
 
 class JobRun(threading.Thread):
-    """Runs one job. `on_end` is called last, whatever happens."""
+    """The thread of one job. `on_end` is called last in any case."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class JobRun(threading.Thread):
         self.switch.ask(Why.INTERRUPTED)
 
     def run(self) -> None:
-        # Called in reverse order: whatever fails, the job ends with a reason, and waiters return.
+        # Called in reverse order: after any failure the job has a reason, and waiters return.
         with ExitStack() as ends:
             ends.callback(self._on_end, self._plan.name)
             ends.callback(self._log.close)
@@ -217,7 +217,7 @@ class JobRun(threading.Thread):
         return outcome
 
     def _pull(self) -> None:
-        """Raises PullError."""
+        """Raise PullError."""
         downloading = "Downloading the training image"
         self._record.enter(Secondary.TRAINING, downloading)
         self._context.images.bring(

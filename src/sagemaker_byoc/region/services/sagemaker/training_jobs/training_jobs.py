@@ -61,7 +61,7 @@ CLOSING_SECONDS = 140.0
 
 
 class TrainingJobs:
-    """`start` and `close` are called once, on the event loop's thread."""
+    """`start` and `close` are called once, on the thread of the event loop."""
 
     def __init__(self, context: RegionContext) -> None:
         self._context = context

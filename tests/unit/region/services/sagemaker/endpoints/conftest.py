@@ -1,4 +1,4 @@
-"""Hosting without a wire: models and endpoints on pretended containers."""
+"""Hosting without a wire: models and endpoints on containers of a fake engine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import io
 import tarfile
 
 import pytest
-from tests.unit.region.services.sagemaker.endpoints.pretenders import (
+from tests.unit.region.services.sagemaker.endpoints.fake_engine import (
     BOUND,
-    PretendEngine,
-    PretendImages,
+    FakeEngine,
+    FakeImages,
 )
 
 from sagemaker_byoc.region.core.account import Account
@@ -56,8 +56,8 @@ class HostingRegion:
 
     def __init__(self, state, **policy):
         self.state = state
-        self.engine = PretendEngine()
-        self.images = PretendImages()
+        self.engine = FakeEngine()
+        self.images = FakeImages()
         self.store = ObjectStore(state / "s3")
         self.logs = LogStore(state / "logs")
         self.context = RegionContext(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.region.services.sagemaker.endpoints.conftest import HostingRegion, archive
-from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND, Pretender
+from tests.unit.region.services.sagemaker.endpoints.fake_engine import BOUND, FakeContainer
 
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.core import records
@@ -123,7 +123,7 @@ def test_a_log_that_cannot_be_written_ends_no_endpoint(play, monkeypatch):
 
 def test_a_log_that_is_lost_ends_no_endpoint(play, monkeypatch):
     """The stream says why nothing follows."""
-    monkeypatch.setattr(Pretender, "lines", gone)
+    monkeypatch.setattr(FakeContainer, "lines", gone)
 
     async def scene(region):
         await served(region)
@@ -173,7 +173,7 @@ def test_an_engine_that_is_gone_does_not_keep_an_endpoint(play, monkeypatch, cap
 
     async def scene(region):
         await served(region)
-        monkeypatch.setattr(Pretender, "stop", gone)
+        monkeypatch.setattr(FakeContainer, "stop", gone)
         await region.delete()
         assert "can't be stopped: `docker x` failed" in caplog.text
 
@@ -182,7 +182,7 @@ def test_an_engine_that_is_gone_does_not_keep_an_endpoint(play, monkeypatch, cap
 
 def test_a_stop_that_fails_is_logged(play, monkeypatch, caplog):
     """And its port and its folder are free again."""
-    close = Pretender.close
+    close = FakeContainer.close
 
     def broken(self):
         close(self)
@@ -190,7 +190,7 @@ def test_a_stop_that_fails_is_logged(play, monkeypatch, caplog):
 
     async def scene(region):
         await served(region)
-        monkeypatch.setattr(Pretender, "close", broken)
+        monkeypatch.setattr(FakeContainer, "close", broken)
         await region.delete()
         assert "a stop of AllTraffic/" in caplog.text
         assert not region.context.ports._taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND
+from tests.unit.region.services.sagemaker.endpoints.fake_engine import BOUND
 
 from sagemaker_byoc.contract.capture import Record
 from sagemaker_byoc.region.services.sagemaker.endpoints import capture as module

@@ -1,4 +1,4 @@
-"""Endpoints from their creation to their end, on pretended containers."""
+"""Endpoints from their creation to their end, on containers of a fake engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.unit.region.services.sagemaker.endpoints.conftest import ARN, archive
-from tests.unit.region.services.sagemaker.endpoints.pretenders import is_open, wait_for
+from tests.unit.region.services.sagemaker.endpoints.fake_engine import is_open, wait_for
 
 from sagemaker_byoc.contract.lifecycle import SERVE_STOP_GRACE
 from sagemaker_byoc.region.containers import health

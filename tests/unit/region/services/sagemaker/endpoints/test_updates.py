@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.unit.region.services.sagemaker.endpoints.conftest import HostingRegion
-from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND, wait_for
+from tests.unit.region.services.sagemaker.endpoints.fake_engine import BOUND, wait_for
 
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import INTERRUPTED
 

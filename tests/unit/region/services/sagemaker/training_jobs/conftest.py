@@ -21,15 +21,15 @@ from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import GROUP
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 
-PATIENCE = 60.0
+SECONDS = 60.0
 BUCKET = "data-bucket"
 
 
 def wait_until(condition, what):
     """What `condition` returns as soon as that is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + SECONDS
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
+        assert time.monotonic() < deadline, f"waited {SECONDS} s for {what}"
         time.sleep(0.01)
     return value
 
@@ -69,7 +69,7 @@ class TrainingRegion:
         self.jobs.start()
 
     def _on_loop(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(SECONDS)
 
     def close(self):
         self._on_loop(self.jobs.close())

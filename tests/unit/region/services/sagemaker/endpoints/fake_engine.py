@@ -26,18 +26,18 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # head and body in one packet
 
     def do_GET(self):
-        wanted = self.server.pretender.variables.get("FILE")
-        is_well = not self.server.pretender.ill and (wanted is None or Path(wanted).exists())
+        wanted = self.server.container.variables.get("FILE")
+        is_well = not self.server.container.ill and (wanted is None or Path(wanted).exists())
         self.answer(200 if is_well else 503, b"")
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         word, _, rest = body.partition(b" ")
-        pretender = self.server.pretender
-        pretender.requests.append((dict(self.headers), body))
+        container = self.server.container
+        container.requests.append((dict(self.headers), body))
         if word == b"wait":
-            pretender.waiting.release()
-            assert pretender.release.wait(BOUND)
+            container.waiting.release()
+            assert container.release.wait(BOUND)
         elif word == b"fail":
             return self.answer(int(rest), b"kaput")
         elif word == b"headers":
@@ -54,10 +54,10 @@ class Handler(BaseHTTPRequestHandler):
         elif word == b"stream":
             return self.stream(rest)
         elif word == b"who":
-            body = pretender.spec.name.encode()
+            body = container.spec.name.encode()
         elif word == b"large":
             body = bytes(int(rest))
-        prefix = pretender.variables.get("PREFIX", "").encode()
+        prefix = container.variables.get("PREFIX", "").encode()
         return self.answer(200, prefix + body)
 
     def answer(self, status, body, length=None, **more):
@@ -95,7 +95,7 @@ class Server(ThreadingHTTPServer):
         pass
 
 
-class Pretender:
+class FakeContainer:
     """A container."""
 
     def __init__(self, engine, spec):
@@ -118,7 +118,7 @@ class Pretender:
             self.die(1)
         elif self.mode in {"ok", "ill"}:
             self._server = Server(("127.0.0.1", spec.port), Handler)
-            self._server.pretender = self
+            self._server.container = self
             threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -153,8 +153,8 @@ class Pretender:
         self.engine.running.discard(self)
 
 
-class PretendEngine:
-    name = "pretend"
+class FakeEngine:
+    name = "fake"
     shares_files = True
     interface = "lo"
 
@@ -165,7 +165,7 @@ class PretendEngine:
 
     def start(self, spec):
         assert spec.tree.root.is_dir()
-        container = Pretender(self, spec)
+        container = FakeContainer(self, spec)
         self.started.append(container)
         self.running.add(container)
         return container
@@ -175,7 +175,7 @@ class PretendEngine:
         return 0
 
 
-class PretendImages:
+class FakeImages:
     def __init__(self):
         self.pulling = threading.Event()
 
