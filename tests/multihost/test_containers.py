@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
@@ -86,15 +85,14 @@ def test_a_rank_that_raises(hosts):
 
 
 def test_a_killed_host(hosts):
-    """A container that is killed ends the other within seconds, which names it."""
+    """A container that is killed ends the other, which names it."""
     made = hosts(2, "allreduce.py", steps="100000", pause="0.01")
     made[0].wait_for_log("step: 20 ", WAIT_SECONDS)
     docker("kill", made[1].id)
-    begin = time.monotonic()
     wait_until(lambda: not made[0].is_running, "the other host's end", 30)
-    assert time.monotonic() - begin < 6
     assert made[0].wait() == 1
     assert failure(made[0]).startswith("host algo-2 has vanished")
+    assert "silent" not in failure(made[0])  # its connection told, not a time
 
 
 def test_stop(hosts):

@@ -165,10 +165,9 @@ def test_a_vanished_host_is_named(hosts, victim):
     job.start()
     job.wait_for("ready", count=4)
     survivor = job[1 - victim]
-    begin = time.monotonic()
     job.kill_host(job[victim])
     assert survivor.process.wait(20) == 1
-    assert time.monotonic() - begin < 5
+    assert "silent" not in survivor.failure  # its connection told, not a time
     assert survivor.failure.startswith(f"host algo-{victim + 1} has vanished")
 
 

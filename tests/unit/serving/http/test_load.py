@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -81,20 +80,17 @@ def test_replies_find_their_clients(server, pool):
 
 
 def test_full_and_ping(server, pool):
-    """With all lanes busy and the queue full: 503 at once, and /ping as fast as ever."""
+    """With all lanes busy and the queue full: 503 at once, and /ping waits for none of them."""
     waiting = [pool.submit(server.command, "wait full") for _ in range(SLOTS + QUEUE + 1)]
     refused = wait_until(lambda: [entry for entry in waiting if entry.done()])
     waiting.remove(refused[0])
     reply = refused[0].result()
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
-    times = []
     for _ in range(100):
-        began = time.monotonic()
         assert server.ping().status == 200
-        times.append(time.monotonic() - began)
+    assert not any(entry.done() for entry in waiting)
     server.let_go("full")
     assert [entry.result().status for entry in waiting] == [200] * (SLOTS + QUEUE)
-    assert sorted(times)[90] < 0.05  # the rest is the noise of a shared machine
 
 
 def test_killed_worker(server, pool):

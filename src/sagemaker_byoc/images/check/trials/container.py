@@ -1,7 +1,7 @@
 """Trials and their containers.
 
 A container is created, filled, started, emptied, and removed whatever happens; nothing is mounted,
-so a remote engine does as well. A trial announces its bound first. If it fails, the check goes on
+so a remote engine does as well. A trial announces its bound first. If it fails, the check continues
 and reports what could not be judged.
 """
 
