@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ _FILE_MARKS = re.compile(r"^pytestmark = (.*)$", re.MULTILINE)
 
 def pytest_configure(config: pytest.Config) -> None:
     """Without --run-slow a property is tried on fewer examples. None of them is timed."""
+    gc.disable()  # until all tests are collected: what is made until then stays
     settings.register_profile("quick", max_examples=25, deadline=None)
     settings.register_profile("whole", deadline=None)
     settings.load_profile("whole" if config.getoption("--run-slow") else "quick")
@@ -56,6 +58,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if gone:
         config.hook.pytest_deselected(items=gone)
         items[:] = [item for item in items if item not in set(gone)]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what collection made: with it the quick ring takes a tenth longer."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

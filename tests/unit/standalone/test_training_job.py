@@ -22,6 +22,8 @@ from sagemaker_byoc.standalone.training_job import (
     run_training_job,
 )
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 @pytest.fixture(scope="module")
 def namespace_engine(tmp_path_factory):
@@ -133,7 +135,6 @@ def test_failed_program_gives_its_cause(engine, job):
     assert result.model is None
 
 
-@pytest.mark.slow
 def test_partial_model_of_a_failed_job_is_kept(engine, job):
     """What a program saved before it failed is not lost."""
     result, _ = job(

@@ -16,6 +16,8 @@ from sagemaker_byoc.region.core import records
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
 
+pytestmark = pytest.mark.slow  # real processes
+
 WAITS = (
     "echo waiting; echo x > /opt/ml/model/m; while [ ! -e /opt/ml/input/go ]; do sleep 0.02; done"
 )
@@ -246,7 +248,6 @@ def test_the_work_folder_is_gone_before_the_end_is_told(region, monkeypatch, pro
     assert seen[-1] == "InProgress"
 
 
-@pytest.mark.slow
 def test_a_full_disk_fails_the_job_and_leaves_room(small_disk, engine):
     """60 MB of model on 40 MB: Failed, in memory and on the disk, with its reason."""
     region = TrainingRegion(small_disk / "state", engine)

@@ -8,6 +8,8 @@ import tarfile
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, wait_until
 
+pytestmark = pytest.mark.slow  # real processes
+
 CHECKPOINTS = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/ckpt"}}
 UNCOMPRESSED = {
     "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"}

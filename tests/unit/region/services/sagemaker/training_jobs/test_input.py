@@ -14,6 +14,8 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import (
 from sagemaker_byoc.region.engines.process import ProcessEngine
 from sagemaker_byoc.region.wire.operations import AwsError
 
+pytestmark = pytest.mark.slow  # real processes
+
 MODEL = f"s3://{BUCKET}/out/job-1/output/model.tar.gz"
 SHOW = "cd /opt/ml/input/data && find . -type f -o -type l | sort"
 
@@ -98,7 +100,6 @@ def test_fast_file_is_read_only_and_knows_folders_only(region):
         region.create(SHOW, "job-2", InputDataConfig=[channel("t", "d/tra", InputMode="FastFile")])
 
 
-@pytest.mark.slow
 def test_shuffle_is_the_seeds(region):
     """The same seed deals the same cards."""
     for number in range(8):

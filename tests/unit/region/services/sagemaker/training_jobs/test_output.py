@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import tarfile
 
+import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET
 
 from sagemaker_byoc.region.services.sagemaker.training_jobs import metric_collector
+
+pytestmark = pytest.mark.slow  # real processes
 
 
 def test_hosts_share_one_archive_and_clashes_are_told(region):
