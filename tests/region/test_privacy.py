@@ -307,7 +307,7 @@ def test_a_page_of_another_origin_in_a_browser(tmp_path, is_open):
                 pass
 
         server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         page = f"http://page.example:{server.server_port}/"
         rules = "MAP page.example 127.0.0.1, MAP evil.example 127.0.0.1"
         command = [

@@ -76,7 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def mlflow(monkeypatch, **settings):
     with Server(**settings) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_address[1]}")
         try:

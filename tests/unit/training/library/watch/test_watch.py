@@ -256,7 +256,7 @@ def test_webhook(watched):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         address = f"http://127.0.0.1:{server.server_address[1]}/hook"
         found = watched(rules=["ExplodingTensor"], webhook=address)
