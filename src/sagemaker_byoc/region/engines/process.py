@@ -319,6 +319,8 @@ _PASSED_OVER = (FileNotFoundError, ProcessLookupError, NotADirectoryError, Permi
 _PROC = Path("/proc")
 _SECONDS = 10.0
 _PAUSE = 0.01
+_EXECVE_SECONDS = 1.0
+_PF_KTHREAD = 0x200000  # a thread of the kernel; include/linux/sched.h
 
 
 def find(tree: Tree) -> Iterator[int]:
@@ -335,11 +337,33 @@ def find(tree: Tree) -> Iterator[int]:
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         with suppress(*_PASSED_OVER):
-            if moved in (entry / "environ").read_bytes().split(b"\0"):
+            if moved in _environ(entry):
                 yield int(entry.name)
                 continue
         if not is_hosts_own and _is_same(entry / "root" / inside, place):
             yield int(entry.name)
+
+
+def _environ(entry: Path) -> list[bytes]:
+    """Return the variables of a process, if it is being executed those that it gets.
+
+    In the middle of execve(2) its file is empty (environ_read in fs/proc/base.c), and a process
+    that is ended only if its variables say so would be missed.
+    """
+    deadline = time.monotonic() + _EXECVE_SECONDS
+    while not (text := (entry / "environ").read_bytes()):
+        if time.monotonic() > deadline or not _is_executed(entry):
+            text = (entry / "environ").read_bytes()  # it may have ended between the two reads
+            break
+        time.sleep(_PAUSE / 10)
+    return text.split(b"\0")
+
+
+def _is_executed(entry: Path) -> bool:
+    """Return whether execve(2) has not set the place of the variables yet (proc_pid_stat(5))."""
+    fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+    flags, env_end = int(fields[9 - 3]), int(fields[51 - 3])
+    return env_end == 0 and not flags & _PF_KTHREAD and fields[0] != b"Z"
 
 
 def end(tree: Tree) -> int:
@@ -355,7 +379,7 @@ def orphans() -> Iterator[int]:
         with suppress(*_PASSED_OVER):
             if entry.stat().st_uid != os.geteuid():
                 continue
-            for variable in (entry / "environ").read_bytes().split(b"\0"):
+            for variable in _environ(entry):
                 name, _, value = variable.partition(b"=")
                 if name == REGION_OWNER.encode() and owners.is_dead(value.decode(errors="replace")):
                     yield int(entry.name)

@@ -60,6 +60,18 @@ def test_a_container_ends_with_its_first_process(any_engine, tmp_path):
     container.close()
 
 
+@pytest.mark.parametrize("flags", ["0", str(0x200000)])
+def test_a_process_that_is_being_executed_is_looked_at_again(tmp_path, monkeypatch, flags):
+    """Its variables can't be read in the middle of execve(2); a kernel thread never has any."""
+    (tmp_path / "environ").write_bytes(b"")
+    fields = ["S", *["1"] * 5, flags, *["1"] * 41, "0", "0"]  # proc_pid_stat(5), from the third
+    (tmp_path / "stat").write_text(f"7 (a) b) {' '.join(fields)}\n")
+    executed = (tmp_path / "environ").write_bytes
+    monkeypatch.setattr(process.time, "sleep", lambda _: executed(b"A=1\0B=2\0"))
+    expected = [b"A=1", b"B=2", b""] if flags == "0" else [b""]
+    assert process._environ(tmp_path) == expected
+
+
 def test_sweep_finds_what_a_killed_parent_left(any_engine, tmp_path):
     """Without a pid file: by the tree."""
     wanted = spec(tmp_path, "echo started; sleep 600")
