@@ -224,7 +224,7 @@ def free_port() -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of the server: what does not depend on who else uses the machine."""
+    """Return processor seconds of the server, which do not depend on who else uses the machine."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

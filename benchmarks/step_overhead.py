@@ -71,7 +71,7 @@ class Loop:
 
 
 def milliseconds(action: Callable[[], None], times: int) -> list[float]:
-    """Of each of `times` calls; of processor time, since other programs share the machine."""
+    """Return the processor time of each of `times` calls: other programs share the machine."""
     found = []
     for _ in range(times):
         start = time.process_time()

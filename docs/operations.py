@@ -108,7 +108,7 @@ def _of_routes(routes: frozenset[Route]) -> Iterable[str]:
 
 
 def _route(operation: OperationModel) -> Route:
-    """As the model addresses it: method, what it is about, and the sub-resource in the query."""
+    """Return how the model addresses it: method, kind of resource, sub-resource in the query."""
     path, _, query = operation.http["requestUri"].partition("?")
     flags = [flag for flag in query.split("&") if flag and "=" not in flag]
     required = operation.input_shape.required_members if operation.input_shape else []

@@ -28,6 +28,7 @@ ENTRIES = {"__main__.py", "sitecustomize.py", "pytest_plugin.py"}
 
 _IDIOMS = "longer|more|less|different|better|worse|need|way|one|other"
 PROSE = {
+    r'(?<=""")Of': "name what it is of, or begin with a verb",
     rf"(?<!there )is no (?!(?:{_IDIOMS})\b)\w+": 'write "is not a …"',
     r"anew": 'write "again"',
     r"mend(?:s|ed|ing)?": 'write "fix"',

@@ -41,7 +41,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
 
 @pytest.fixture
 def image() -> Iterator[str]:
-    """Of six layers of noise, which no other image has."""
+    """Image of six layers of noise, which no other image has."""
     name = f"byoc-test-{uuid.uuid4().hex[:12]}"
     lines = ["FROM scratch", *(f"COPY {n} /noise/{n}" for n in range(LAYERS))]
     files = {"Dockerfile": "\n".join([*lines, 'ENTRYPOINT ["/noise/0"]']).encode()}

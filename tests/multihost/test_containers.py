@@ -37,7 +37,7 @@ def hosts(network):
     made = []
 
     def make(count, program=None, data=None, **hyperparameters):
-        """Of a zoo program, or of the one in the image; `data` is a folder of channels."""
+        """Start hosts with a zoo program, or the image's own; `data` is a folder of channels."""
         names = [f"algo-{number}" for number in range(1, count + 1)]
         for name in names:
             resources = {"current_host": name, "hosts": names, "network_interface_name": "eth0"}

@@ -120,7 +120,7 @@ def test_an_echo_is_not_the_cause(hosts, delay):
 
 
 def test_the_earliest_cause_wins(hosts):
-    """Of two errors of their own the first one is the cause, on both hosts."""
+    """If both hosts fail by themselves, the first error is the cause on both."""
     job = hosts(2)
     job.text(
         f"{RANK}time.sleep(0.5 if rank == 3 else 0.7 if rank == 0 else 60)\n"

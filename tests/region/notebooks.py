@@ -23,7 +23,7 @@ finally:
 
 
 class Output(NamedTuple):
-    """Of one cell of code."""
+    """What one cell of code printed."""
 
     printed: str
     shown: str

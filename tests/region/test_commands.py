@@ -62,7 +62,7 @@ def byoc(*words, code=0, **environment):
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
-    """Of a region that runs."""
+    """State folder of a running region."""
     folder = tmp_path_factory.mktemp("state")
     byoc("local", "up", "--detach", "--port", 0, "--state", folder)
     yield folder

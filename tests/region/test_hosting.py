@@ -157,7 +157,7 @@ def children(pid):
 
 
 def is_running(pid):
-    """Of one whose parent is gone: until somebody asks for its exit code it stays as a zombie."""
+    """Return whether it runs; without a parent it stays a zombie until its exit code is read."""
     try:
         return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
     except (FileNotFoundError, ProcessLookupError):

@@ -99,7 +99,7 @@ def run(project):
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory, run, project):
-    """Of a region that runs, and has the project's two images."""
+    """State folder of a running region that has the project's two images."""
     folder = tmp_path_factory.mktemp("state")
     run("local", "up", "--detach", "--port", 0, "--state", folder)
     for kind, name in {"train": "train.py", "serve": "inference.py"}.items():

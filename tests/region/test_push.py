@@ -47,7 +47,7 @@ def push(region, tmp_path):
 
 @pytest.fixture
 def layout(tmp_path):
-    """Of OCI's types, behind an index with an attestation."""
+    """Layout with OCI's media types, behind an index with an attestation."""
     layer = made.layer({"opt/program/noise": NOISE})
     document = made.config(Entrypoint=["python", "train.py"])
     document["rootfs"]["diff_ids"] = [f"sha256:{hashlib.sha256(layer).hexdigest()}"]

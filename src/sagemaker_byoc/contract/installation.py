@@ -53,22 +53,22 @@ def add_package(name: str, environ: Mapping[str, str] = os.environ) -> str:
 
 def missing(extra: str) -> list[str]:
     """Return the distributions that `extra` asks for and that are not installed."""
-    names = (re.split(r"[^\w.-]", wish, maxsplit=1)[0] for wish in requirements(extra))
+    names = (re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in requirements(extra))
     return [name for name in names if not _is_installed(name)]
 
 
 def requirements(extra: str) -> list[str]:
     """Return what `extra` asks for on this platform, without markers."""
     try:
-        wishes = metadata.distribution(DISTRIBUTION).requires or ()
+        declared = metadata.distribution(DISTRIBUTION).requires or ()
     except metadata.PackageNotFoundError:  # run from its source folder
         return []
     found = []
-    for text in wishes:
-        wish, _, marker = text.partition(";")
+    for text in declared:
+        requirement, _, marker = text.partition(";")
         is_for_here = sys.platform != "win32" or "win32" not in marker
         if is_for_here and re.search(rf"""extra == ["']{extra}["']""", marker):
-            found.append(wish.strip())
+            found.append(requirement.strip())
     return found
 
 

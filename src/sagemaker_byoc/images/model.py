@@ -223,14 +223,14 @@ class Image:
     manifest_type: str = ""
     """As it is stored, or as the engine would push it; empty if it is not known yet."""
     index_type: str = ""
-    """Of the index that the manifest was found through, if any."""
+    """Media type of the index that the manifest was found through, if any."""
     platforms: tuple[str, ...] = ()
     """What the index offers."""
     attestations: int = 0
     layer_types: tuple[str, ...] = ()
     digest: str = ""
     config_digest: str = ""
-    """Of the configuration; empty from an engine that keeps images in containerd's store."""
+    """Digest of the configuration; empty if an engine keeps images in containerd's store."""
     named_as: str = ""
     """The name that a saved archive gives its image."""
     compressed_bytes: int | None = None

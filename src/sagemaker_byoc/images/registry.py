@@ -43,7 +43,7 @@ from sagemaker_byoc.images.model import (
 )
 
 SECONDS = 60.0
-"""Of any one answer, or of a pause within one."""
+"""Time limit of a response, and of a pause within one."""
 _HELPER_SECONDS = 20.0
 """For a credential helper to answer."""
 ATTEMPTS = 4

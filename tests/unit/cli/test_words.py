@@ -305,7 +305,7 @@ def run(folder, redirections, words, **variables):
 @pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(folder, closed):
-    """Of a cron job or a daemon: the job runs as ever."""
+    """A cron job or a daemon may have closed them; the job runs all the same."""
     (folder / "two/a.py").write_text(
         "import os; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('x')"
     )

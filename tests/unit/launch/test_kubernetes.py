@@ -226,7 +226,7 @@ DNS_1035 = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 
 @pytest.mark.parametrize("name", ["digits", "Digits", "d" * 63, f"{'d' * 29}-x{'y' * 30}", "a"])
 def test_names_that_kubernetes_takes(job, served, name):
-    """Of each object and of the pods that follow; two long names stay two."""
+    """Each object and its pods get a valid name; two long names stay two."""
     made = [*job(name=name), *served(name=name), *served(serving.inference_service, name=name)]
     for each in made:
         assert re.fullmatch(DNS_1035, each["metadata"]["name"])

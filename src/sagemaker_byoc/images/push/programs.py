@@ -39,7 +39,7 @@ DOCKER_NOISE = 256
 _LOOK = 2.0
 _KEPT = 20
 SKOPEO_ATTEMPTS, DOCKER_ATTEMPTS = 4, 2
-"""Of a copy: each sends what the one before did not. docker itself repeats a layer for 50 s."""
+"""Attempts at a copy: each sends what the one before did not. docker repeats a layer for 50 s."""
 FIRST_WAIT = 1.0
 """Seconds before the second attempt; doubled each time."""
 _MAY_PASS = re.compile(
@@ -87,9 +87,9 @@ class Layers:
     screen: Screen
     by_name: dict[str, How] = field(default_factory=dict)
     digest: str = ""
-    """Of the manifest, as docker says it."""
+    """Digest of the manifest, as docker prints it."""
     config_digest: str = ""
-    """Of the configuration, which is sent as layers are."""
+    """Digest of the configuration, which is sent as layers are."""
     _waits: dict[str, int] = field(default_factory=dict)
 
     def read(self, line: str) -> None:

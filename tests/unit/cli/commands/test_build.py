@@ -225,7 +225,7 @@ def test_a_quiet_build_explains_its_failure_and_nothing_else(docker, project, ca
 
 
 def test_the_tag_of_a_build_that_was_killed_is_removed(docker, project):
-    """Of this repository, and only if its process has ended."""
+    """Only tags of this repository, and only if their process has ended."""
     pid, start, *rest = owners.me().split("/")
     dead, alive = (
         "byoc-building-" + ".".join((pid, number, *rest)) for number in (f"{start}0", start)

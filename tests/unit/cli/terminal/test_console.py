@@ -95,7 +95,7 @@ def test_log_lines_and_errors_are_clean(capsys, monkeypatch, variables, has_colo
     )
 )
 def test_nothing_gets_through(text):
-    """Of any text: with colours only SGR is left, without them no control character at all."""
+    """With colours only SGR is left of any text, without them no control character."""
     bidi = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
     harmless = re.compile(rf"[^\x00-\x08\x0b-\x1f\x7f-\x9f{bidi}]*")
     assert harmless.fullmatch(console.clean(text))

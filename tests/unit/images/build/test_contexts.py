@@ -43,7 +43,7 @@ def test_what_no_program_needs_is_left_out_and_said(program):
 
 
 def test_the_copies_of_a_build_that_was_killed_are_removed(program, tmp_path, monkeypatch):
-    """Of commands that have ended, of this user; nothing that only has a similar name."""
+    """Only copies that ended commands of this user made; nothing that only has a similar name."""
     place = tmp_path / "tmp"
     place.mkdir()
     monkeypatch.setattr(owners.tempfile, "tempdir", str(place))

@@ -205,7 +205,7 @@ def test_inputs_and_outputs_that_differ_in_number(tmp_path):
     ],
 )
 def test_answers_beside_inputs(tmp_path, place, names_inputs, answer):
-    """Of whatever shape an answer is, its cells go into the baseline's column for them."""
+    """The cells of an answer of any shape go into the baseline's column for them."""
     rows = [[1, 2], [3, 4]]
     names, data = ["label", "a", "b"], [[0.5, 1, 2], [0.25, 3, 4]]
     if place is Outputs.END:

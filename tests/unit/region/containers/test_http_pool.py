@@ -150,7 +150,7 @@ def test_limit_of_connections(run):
 
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_chunked_bodies(run, size):
-    """Of any cut; the coding is taken off."""
+    """The coding is removed, wherever the network cuts the body."""
     piece = b"%x\r\n%s\r\n" % (size, b"x" * size)
     start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

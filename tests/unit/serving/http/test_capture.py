@@ -29,7 +29,7 @@ def serve(tmp_path):
 
 
 def records(server):
-    """Of the complete files, in order."""
+    """Return the records of all complete files, in order."""
     folder = server.root / "captures"
     lines = [line for path in complete(folder) for line in path.read_bytes().splitlines()]
     return [Record.from_line(line) for line in lines]

@@ -134,7 +134,7 @@ def test_application_among_models(server):
 
 
 def test_loads_at_once(server):
-    """Of loads of one model at the same time one wins; there is one process."""
+    """If one model is loaded several times at once, one load wins; there is one process."""
     url = server.put("a")
     with ThreadPoolExecutor(4) as pool:
         statuses = sorted(

@@ -78,7 +78,7 @@ def _filled(text: str, name: str) -> str:
         "version": version(),
         "torch": TORCH,
         "cuda12": TORCH_CUDA_12,
-        "train": " ".join(f'"{wish}"' for wish in installation.requirements("train")),
+        "train": " ".join(f'"{name}"' for name in installation.requirements("train")),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], text)
 

@@ -72,12 +72,12 @@ class Container:
         return ""
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """Return the exit code; None while it runs."""
         running, _, code = self._look("{{.State.Running}} {{.State.ExitCode}}").partition(" ")
         return None if running == "true" else int(code)
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit code; None where it runs on after `seconds`."""
+        """Return the exit code; None if it still runs after `seconds`."""
         with suppress(docker.SilentError):
             return int(docker.run("wait", self.name, timeout=max(seconds, _PAUSE)))
         return self.exit_code()

@@ -92,7 +92,7 @@ class ServingTrial:
     """Exit code of a healthy server that ended while requests were made; without `stop` then."""
     stop: traffic.Stop | None = None
     ruined: tuple[Reply, Reply] | None = None
-    """Of /ping and /invocations with every model file overwritten."""
+    """Replies to /ping and /invocations with every model file overwritten."""
     other_port: bool | None = None
     models: Reply | None = None
 

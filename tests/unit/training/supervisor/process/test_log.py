@@ -81,7 +81,7 @@ def test_cut_is_not_inside_a_character():
 
 
 def test_progress_bar_is_one_line_a_second():
-    """Of updates that come faster, the first of each second is passed on, and the last of all."""
+    """If updates come faster, the first of each second is passed on, and the last of all."""
     clock = Clock()
     lines = Lines(clock)
     passed = b""

@@ -15,7 +15,7 @@ CHECK = {
     "sha1": "f7c3bc1d808e04732adf679965ccc34ca7ae3441",
     "sha256": "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
 }
-"""Of `123456789`: reveng's catalogue for the CRCs."""
+"""Checksums of `123456789`; those of CRCs are from reveng's catalogue."""
 
 
 @pytest.mark.parametrize(("algorithm", "value"), CHECK.items())
