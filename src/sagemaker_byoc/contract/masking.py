@@ -73,7 +73,7 @@ def masked(value: Any) -> Any:
 def secret_texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield the secrets in `value`, each with its key; `name` is that of a secret around it."""
     if isinstance(value, Mapping):
-        pairs = {value["Key"]: value["Value"]} if value.keys() == _TAG else value
+        pairs = {str(value["Key"]): value["Value"]} if value.keys() == _TAG else value
         for key, item in pairs.items():
             yield from secret_texts(item, name or (str(key) if is_secret(str(key)) else ""))
     elif isinstance(value, list | tuple):

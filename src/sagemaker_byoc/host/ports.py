@@ -31,7 +31,8 @@ class Ports:
                     self._taken.add(port)
                     return port
         raise MachineError(
-            f"no TCP port from {FIRST} to {LAST} is free", hint="Delete endpoints that run"
+            f"no TCP port from {FIRST} to {LAST} is free",
+            hint="End programs that listen there, such as endpoints",
         )
 
     def give_back(self, port: int) -> None:

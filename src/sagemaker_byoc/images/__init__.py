@@ -1,1 +1,1 @@
-"""What is done to an image from outside: check and push. Standard library and a docker client."""
+"""What is done to an image from outside: build, check and push, with a docker client."""

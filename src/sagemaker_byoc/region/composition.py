@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -37,6 +37,7 @@ LOG = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 150.0
 """For one part: more than the 120 s that a training container has to save its model."""
+_THREADS_SECONDS = 20.0
 
 
 class Part(Protocol):
@@ -48,17 +49,12 @@ class Part(Protocol):
     async def close(self) -> None: ...
 
 
-class Closable(Protocol):
-    """A service that has only threads to end."""
-
-    def close(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Composition:
     services: Services
     parts: tuple[Part, ...]
-    closables: tuple[Closable, ...]
+    last: Mapping[str, Callable[[], None]]
+    """What ends the threads that the parts use."""
 
     def start(self) -> None:
         for part in self.parts:
@@ -69,17 +65,18 @@ class Composition:
 
         A part that fails does not affect the others.
         """
-        await _close_all([(each, each.close()) for each in self.parts])
-        threads = [(each, asyncio.to_thread(each.close)) for each in self.closables]
-        await _close_all(threads)
+        parts = {type(each).__name__: each.close() for each in self.parts}
+        await _close_all(parts, CLOSING_SECONDS)
+        threads = {name: asyncio.to_thread(close) for name, close in self.last.items()}
+        await _close_all(threads, _THREADS_SECONDS)
 
 
-async def _close_all(closing: Sequence[tuple[object, Coroutine[None, None, None]]]) -> None:
-    bounded = (asyncio.wait_for(each, CLOSING_SECONDS) for _, each in closing)
+async def _close_all(closing: Mapping[str, Coroutine[None, None, None]], seconds: float) -> None:
+    bounded = (asyncio.wait_for(each, seconds) for each in closing.values())
     outcomes = await asyncio.gather(*bounded, return_exceptions=True)
-    for (part, _), outcome in zip(closing, outcomes, strict=True):
+    for name, outcome in zip(closing, outcomes, strict=True):
         if isinstance(outcome, BaseException):
-            LOG.error("%s did not close", type(part).__name__, exc_info=outcome)
+            LOG.error("%s did not close", name, exc_info=outcome)
 
 
 def compose(
@@ -125,7 +122,7 @@ def compose(
             queries=queries,
         ),
         parts=(training_jobs, endpoints),
-        closables=(context.threads, registry, s3),
+        last={"threads": context.threads.abandon, "ECR": registry.close, "S3": s3.close},
     )
 
 

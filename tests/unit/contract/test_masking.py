@@ -42,6 +42,14 @@ def test_text_loses_every_secret():
     assert secrets.mask(text) == "*** *** *** /home/me 100000"
 
 
+@pytest.mark.parametrize("key", [["a"], {"a": 1}, None])
+def test_pairs_with_any_key(key):
+    """An object of Key and Value looks like a tag, whatever its key is."""
+    raw = {"x": json.dumps({"Key": key, "Value": {"password": "hunter2"}})}
+    assert Secrets.of(Hyperparameters(raw), {}).mask("hunter2") == "***"
+    assert "hunter2" not in json.dumps(shown_values(raw))
+
+
 def test_short_values_stay_in_text():
     """A password of one letter can't be removed from text without ruining it."""
     secrets = Secrets.of(Hyperparameters({"password": "a"}), {})

@@ -1,1 +1,1 @@
-"""One module per command of `byoc`, imported when the command is wanted."""
+"""The commands of `byoc`, a module per command or subject, imported when a command is used."""

@@ -1,1 +1,1 @@
-"""What several services share: account, credentials, records, tags, paging, long polls, threads."""
+"""What several services share: account, credentials, records, paging, long polls, threads."""

@@ -74,5 +74,9 @@ class Threads:
             raise
         return batch
 
+    def abandon(self) -> None:
+        """End the threads that have no work; what still runs, such as a silent engine, may."""
+        self.executor.shutdown(wait=False, cancel_futures=True)
+
     def close(self) -> None:
         self.executor.shutdown(wait=True, cancel_futures=True)

@@ -8,14 +8,12 @@ from typing import Any
 from sagemaker_byoc.region.services.ecr.repositories import invalid
 from sagemaker_byoc.region.wire.operations import AwsError
 
-_VERSIONS = frozenset({"2008-10-17", "2012-10-17"})
+_VERSIONS = ("2008-10-17", "2012-10-17")
 _ELEMENTS = {
     "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource",
     "Condition",
 }  # fmt: skip
-_COUNTS = frozenset(
-    {"imageCountMoreThan", "sinceImagePushed", "sinceImagePulled", "sinceImageTransitioned"}
-)
+_COUNTS = ("imageCountMoreThan", "sinceImagePushed", "sinceImagePulled", "sinceImageTransitioned")
 
 
 def check_repository_policy(text: str) -> None:
@@ -60,7 +58,7 @@ def _is_statement(statement: Any) -> bool:
     actions = [statement[name] for name in ("Action", "NotAction") if name in statement]
     principals = [statement[name] for name in ("Principal", "NotPrincipal") if name in statement]
     return (
-        statement.get("Effect") in {"Allow", "Deny"}
+        statement.get("Effect") in ("Allow", "Deny")
         and len(actions) == len(principals) == 1
         and all(_is_action(action) for action in _list(actions[0]))
         and bool(_list(actions[0]))
@@ -85,11 +83,11 @@ def _is_rule(rule: Any) -> bool:
     selection, action = rule.get("selection"), rule.get("action")
     return (
         isinstance(selection, dict)
-        and selection.get("tagStatus") in {"tagged", "untagged", "any"}
+        and selection.get("tagStatus") in ("tagged", "untagged", "any")
         and selection.get("countType") in _COUNTS
         and isinstance(selection.get("countNumber"), int)
         and isinstance(action, dict)
-        and action.get("type") in {"expire", "transition"}
+        and action.get("type") in ("expire", "transition")
     )
 
 

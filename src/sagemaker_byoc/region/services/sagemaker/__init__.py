@@ -3,8 +3,9 @@
 How to add a kind, such as `processing_jobs`:
 
 1. Write `processing_jobs/processing_jobs.py` with a class that is made from one `RegionContext`.
-   Its `operations()` maps names of AWS's operations to coroutines. The context has the account,
-   the engine, the object store, the logs, and `records` or `catalog` for the documents.
+   Its `operations()` maps names of AWS's operations to methods, as `services/__init__.py` says.
+   The context has the account, the engine, the object store, the logs, and `records` or `catalog`
+   for the documents.
 2. If it has work that must start, or end with the region, add `start` and `close`
    (`composition.Part`), and remove in `start` what a killed region left.
 3. Add it to `kinds` in `region/composition.py`.

@@ -256,6 +256,8 @@ def test_policies_are_remembered(client, kind, key, document):
         json.dumps({"Statement": [{**STATEMENT, "Effect": "Maybe"}]}),
         json.dumps({"Statement": [{**STATEMENT, "Action": "s3:GetObject"}]}),
         json.dumps({"Statement": [STATEMENT], "Version": "2020-01-01"}),
+        json.dumps({"Statement": [STATEMENT], "Version": []}),
+        json.dumps({"Statement": [STATEMENT | {"Effect": {}}]}),
         json.dumps({"Statement": [{**STATEMENT, "Actions": "ecr:*"}]}),
     ],
 )
@@ -265,7 +267,17 @@ def test_policies_that_are_not_are_refused(client, text):
 
 
 @pytest.mark.parametrize(
-    "rules", [[], [RULE, RULE], [{**RULE, "action": {}}], [{**RULE, "selection": {}}], [1]]
+    "rules",
+    [
+        [],
+        [RULE, RULE],
+        [{**RULE, "action": {}}],
+        [{**RULE, "action": {"type": []}}],
+        [{**RULE, "selection": {}}],
+        [{**RULE, "selection": RULE["selection"] | {"tagStatus": []}}],
+        [{**RULE, "selection": RULE["selection"] | {"countType": {}}}],
+        [1],
+    ],
 )
 def test_lifecycle_rules_that_are_not_are_refused(client, rules):
     with pytest.raises(AwsError, match=r"InvalidParameterException.*LifecyclePolicyText"):

@@ -159,8 +159,6 @@ def _clean(launch: Launch, context: RegionContext, port: int) -> None:
     context.ports.give_back(port)
 
 
-LOG = logging.getLogger(__name__)
-
 PING_EVERY = 5.0
 """Seconds; SageMaker does not publish how often it pings a healthy container."""
 _ASK_EVERY = 6
