@@ -55,35 +55,46 @@ def without_user(address: str) -> str:
 def masked(value: Any) -> Any:
     """Return `value` with everything under a secret key hidden, at any depth.
 
-    JSON text and tags of AWS ({"Key": …, "Value": …}) are looked into.
+    JSON text and tags of AWS ({"Key": …, "Value": …}) are looked into. What is nested too deeply
+    for that is hidden as a whole.
     """
+    try:
+        return _masked(value)
+    except RecursionError:
+        return MASK
+
+
+def _masked(value: Any) -> Any:
     if isinstance(value, Mapping):
         if value.keys() == _TAG and is_secret(str(value["Key"])):
             return {"Key": value["Key"], "Value": MASK}
-        return {key: MASK if is_secret(str(key)) else masked(item) for key, item in value.items()}
+        return {key: MASK if is_secret(str(key)) else _masked(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [masked(item) for item in value]
+        return [_masked(item) for item in value]
     if isinstance(value, str) and value[:1] in {"{", "["}:
         inside = decode(value)
-        hidden = inside if isinstance(inside, str) else masked(inside)
+        hidden = inside if isinstance(inside, str) else _masked(inside)
         return value if hidden == inside else json.dumps(hidden)
     return value
 
 
-def secret_texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the secrets in `value`, each with its key; `name` is that of a secret around it."""
-    if isinstance(value, Mapping):
-        pairs = {str(value["Key"]): value["Value"]} if value.keys() == _TAG else value
-        for key, item in pairs.items():
-            yield from secret_texts(item, name or (str(key) if is_secret(str(key)) else ""))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from secret_texts(item, name)
-    elif isinstance(value, str):
-        if name and value:
-            yield name, value
-        if value[:1] in {"{", "["} and not isinstance(inside := decode(value), str):
-            yield from secret_texts(inside, name)
+def secret_texts(value: object) -> Iterator[tuple[str, str]]:
+    """Yield the secrets in `value`, at any depth, each with the key that makes it one."""
+    rest: list[tuple[object, str]] = [(value, "")]
+    while rest:
+        item, name = rest.pop()
+        if isinstance(item, Mapping):
+            is_tag = not name and item.keys() == _TAG and isinstance(item["Key"], str)
+            pairs = {item["Key"]: item["Value"]} if is_tag else item
+            for key, inner in pairs.items():
+                rest.append((inner, name or (str(key) if is_secret(str(key)) else "")))
+        elif isinstance(item, list | tuple):
+            rest += [(inner, name) for inner in item]
+        elif isinstance(item, str):
+            if name and item:
+                yield name, item
+            if item[:1] in {"{", "["} and not isinstance(inside := decode(item), str):
+                rest.append((inside, name))
 
 
 def shown_values(raw: Mapping[str, str]) -> dict[str, Json]:

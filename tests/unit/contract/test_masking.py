@@ -50,6 +50,19 @@ def test_pairs_with_any_key(key):
     assert "hunter2" not in json.dumps(shown_values(raw))
 
 
+def test_all_under_a_secret_key_is_hidden():
+    """Also what looks like a tag there."""
+    raw = {"hub": json.dumps({"api_key": {"Key": "AKIAEXAMPLE", "Value": ["hunter2"]}})}
+    assert Secrets.of(Hyperparameters(raw), {}).mask("AKIAEXAMPLE hunter2") == "*** ***"
+
+
+def test_deep_values():
+    """JSON that the parser takes and a recursion may not: nothing of it is shown or missed."""
+    deep = f"{'[' * 600}{json.dumps({'password': 'hunter2'})}{']' * 600}"
+    assert Secrets.of(Hyperparameters({"x": deep}), {}).mask("hunter2") == "***"
+    assert "hunter2" not in str(shown_values({"x": deep}))
+
+
 def test_short_values_stay_in_text():
     """A password of one letter can't be removed from text without ruining it."""
     secrets = Secrets.of(Hyperparameters({"password": "a"}), {})

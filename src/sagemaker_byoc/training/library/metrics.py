@@ -118,7 +118,7 @@ class Metrics:
             self.flush()
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
-        """Yield `batches`; the line has the mean time waited for one, as data_wait_ms."""
+        """Yield `batches`; the line has the mean wait per logged step, as data_wait_ms."""
         iterator = iter(batches)
         while True:
             start = time.perf_counter()

@@ -137,7 +137,7 @@ def disk(folder: Path) -> Finding:
 
 
 def clock(now: float) -> Finding:
-    """Return whether the clock is ahead of the date of this program, as TLS needs."""
+    """Report a clock that is behind the date of this program: TLS fails then."""
     year = 1970 + int(now / SECONDS_OF_A_YEAR)
     if year < YEAR_OF_THIS_FILE:
         hint = "Set the machine's clock: certificates are not valid yet"

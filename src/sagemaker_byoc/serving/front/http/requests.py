@@ -158,7 +158,7 @@ def resolved_below(root: Path, path: Path, shown: str, missing: type[Refusal]) -
     try:
         found = path.resolve()
         exists = found.exists()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: links in a circle, to 3.12
         raise BadInput(f"{shown} is not a path: {error}") from None
     if root not in found.parents:
         raise BadInput(f"{shown} is not below {root}")

@@ -158,7 +158,7 @@ def _box_frames(contents: list[str]) -> Iterator[str]:
 
 
 def _group(rest: Iterator[str]) -> Iterator[str]:
-    """Yield a group as one exception with the frames and names of its members."""
+    """Yield a group as one exception: its frames, its first member's, and all messages."""
     parts: list[list[str]] = [[]]
     held: list[str] = []
     """Lines without a margin; they belong to the group's message if more of the group follows."""

@@ -86,6 +86,6 @@ def _is_package(folder: Path) -> bool:
 
 
 def _wheel_options(job: Job) -> list[str]:
-    """Return options to install from the channel with wheels alone, if there is that channel."""
+    """Return options to install from nothing but the channel of wheels, if there is one."""
     folder = job.tree.channel(WHEELS_CHANNEL)
     return ["--no-index", "--find-links", str(folder)] if folder.is_dir() else []

@@ -69,7 +69,8 @@ def decode(line: bytes) -> Message:
     for name, types in shape.items():
         value = message[name]
         members = value if isinstance(value, list) else ()
-        if type(value) not in types or any(type(member) is not int for member in members):
+        is_huge = type(value) is int and value.bit_length() > 63
+        if type(value) not in types or is_huge or any(type(each) is not int for each in members):
             raise NotAMessageError(f"{kind}: {name}")
     known: Message = message
     return known

@@ -204,6 +204,7 @@ async def test_promised(root):
         ("{root}/models/a" + "b" * 300, BadInput),
         ("{root}/models/nothing/model", UnknownModel),
         ("{root}/models/file", UnknownModel),
+        ("{root}/models/circle", BadInput),
     ],
 )
 def test_url(tmp_path, url, error):
@@ -213,6 +214,7 @@ def test_url(tmp_path, url, error):
         supervisor = Supervisor(tmp_path)
         (tmp_path / "models" / "out").symlink_to("/usr")
         (tmp_path / "models" / "file").touch()
+        (tmp_path / "models" / "circle").symlink_to("circle")
         with pytest.raises(error):
             await supervisor.table.load("a", url.replace("{root}", str(tmp_path)))
         assert supervisor.sent == []

@@ -56,6 +56,13 @@ def test_other_shapes_are_refused(kind, fields):
         assert type(decoded[name]) in types
 
 
+def test_huge_numbers_are_refused():
+    """They would overflow where the time of a failure is computed."""
+    fields = {"rank": 0, "code": 1, "text": "", "secondary": False}
+    with pytest.raises(NotAMessageError):
+        decode(encode("failed", **fields, age=10**400))
+
+
 @pytest.mark.parametrize("values", [["1"], [True], [1.5], [None]])
 def test_counts_are_whole_numbers(values):
     """Numbers of processes are nothing else."""
