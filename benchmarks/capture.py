@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving import LUA, Server, cell, running, tree, wait_ready
+from serving_load import LUA, cell, running, tree, wait_ready
+from serving_servers import Server
 
 from sagemaker_byoc.contract.capture import Record
 from sagemaker_byoc.serving.bodies import Body

@@ -15,7 +15,8 @@ import threading
 import time
 
 import numpy as np
-from serving import APPS, Server, pss_megabytes, request, running, wait_ready
+from serving_load import pss_megabytes, request, running, wait_ready
+from serving_servers import APPS, Server
 
 OURS = [sys.executable, "-m", "sagemaker_byoc.serving", "serve"]
 ALONE = """

@@ -1,9 +1,7 @@
 # ruff: noqa: ANN001, ANN201, ARG001
-"""Our handlers for the same models: decoding and encoding are left to the server."""
+"""The handler as people write it: two functions; decoding and encoding are left to the server."""
 
 import workload
-
-batch = 32
 
 
 def model_fn(model_dir):

@@ -36,17 +36,17 @@ def body(name):
     return json.dumps({"instances": rng.normal(size=(1, width)).round(4).tolist()}).encode()
 
 
-def model():
+def model(name=NAME):
     import torch
     from torch import nn
 
     torch.set_num_threads(1)
     torch.manual_seed(7)
-    if NAME == "w3":
+    if name == "w3":
         layers = [nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()]
         layers += [nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         return nn.Sequential(*layers, nn.Linear(64, 10)).eval()
-    if NAME == "w4":
+    if name == "w4":
         layers = [nn.Linear(256, 2048), nn.ReLU(), nn.Linear(2048, 2048), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(2048, 10)).eval()
     return nn.Sequential(nn.Linear(13, 64), nn.ReLU(), nn.Linear(64, 1)).eval()

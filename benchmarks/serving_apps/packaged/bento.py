@@ -54,7 +54,7 @@ if not IS_JSON:
 elif IS_BATCHED:
 
     class Net(Base):
-        @bentoml.api(route="/invocations", batchable=True, max_batch_size=32, max_latency_ms=200)
+        @bentoml.api(route="/invocations", batchable=True, max_batch_size=32)
         def invocations(self, instances: list[list[float]]) -> list[list[float]]:
             return rows_of(self.net, instances)
 
