@@ -4,6 +4,10 @@ A packet of SOCK_SEQPACKET carries one or more frames, because requests that hav
 and answered, together: a fixed header, one JSON index of all frames, and the bodies. A large body
 travels as a sealed memory file beside the packet. Neither a disk nor /dev/shm is needed.
 
+Requests have a socket pair of their own, of which the front holds both ends and the worker the
+receiving one. So a packet is either in the kernel's queue, where the front can take it back, or the
+worker has begun it: what a dead or stuck worker has not begun is known exactly.
+
 In a conversation each side keeps a window of what it has sent, so that neither a slow client nor a
 slow handler makes a queue grow, and no conversation holds up another. No torch, no numpy.
 """
@@ -11,6 +15,7 @@ slow handler makes a queue grow, and no conversation holds up another. No torch,
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 from collections import deque
@@ -47,10 +52,11 @@ class FullError(ClosedError):
 
 
 class Kind(IntEnum):
-    """Worker to front: HELLO, READY, FAILED, PART, REPLY, CAPTURED, FINISH. Front to worker:
+    """Worker to front: HELLO, INBOX, READY, FAILED, PART, REPLY, CAPTURED, FINISH. Front to worker:
     REQUEST, CANCEL, OPEN, END. Both ways: MESSAGE, TAKEN."""
 
     HELLO = 1
+    """The worker's first frame, with the sending end for its requests as body."""
     READY = 2
     FAILED = 3
     REQUEST = 4
@@ -68,6 +74,8 @@ class Kind(IntEnum):
     FINISH = 12
     CAPTURED = 13
     """An answered request and its reply, as redact_fn returned them."""
+    INBOX = 14
+    """Sent with HELLO: the receiving end for requests, to take back those not begun."""
 
 
 @dataclass(slots=True)
@@ -111,16 +119,15 @@ class Link:
         finally:
             spare.close()
 
-    def receive(self) -> list[Frame]:
+    def receive(self, *, wait: bool = True) -> list[Frame]:
         """Return the frames of the next packet; raise ClosedError as soon as the peer's process is
         gone.
 
-        Raise BlockingIOError if there is no packet and the socket does not wait.
+        Raise BlockingIOError if there is no packet, and the socket or this call does not wait.
         """
+        how = _CLOEXEC if wait else _CLOEXEC | _DO_NOT_WAIT
         try:
-            size, ancillary, flags, _ = self._socket.recvmsg_into(
-                [self._buffer], _CONTROL, _CLOEXEC
-            )
+            size, ancillary, flags, _ = self._socket.recvmsg_into([self._buffer], _CONTROL, how)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -132,11 +139,45 @@ class Link:
             for file in files:  # those that no frame has taken
                 file.close()
 
-    def close(self) -> None:
+    def shut(self) -> None:
+        """End the connection for every process that holds it."""
         with contextlib.suppress(OSError):  # the peer may have closed it first
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.shut()
         with contextlib.suppress(OSError):  # a handler may have closed its descriptor
             self._socket.close()
+
+
+def connected_by(body: Body) -> Link:
+    """Return a link over the socket that came as a body; raise LinkError if it is not one."""
+    assert body.descriptor is not None
+    try:
+        connection = socket.socket(fileno=os.dup(body.descriptor))
+    except OSError as error:
+        raise LinkError(f"not a socket: {error}") from error
+    if connection.type != socket.SOCK_SEQPACKET or connection.family != socket.AF_UNIX:
+        connection.close()
+        raise LinkError("a socket of another type")
+    return Link(connection)
+
+
+def requests_of(frames: list[Frame]) -> list[Frame]:
+    """Return the frames; raise LinkError if one is not a request."""
+    for frame in frames:
+        if frame.kind is not Kind.REQUEST:
+            raise LinkError(f"the front must not send {frame.kind.name} as a request")
+    return frames
+
+
+def request_pair() -> tuple[Link, Body, Body]:
+    """Return the worker's end for requests, and what the front gets: the sending end and the
+    receiving one."""
+    inbox, outlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    inbox.settimeout(None)  # user code may have set another default
+    ends = Body(descriptor=outlet.detach()), Body(descriptor=os.dup(inbox.fileno()))
+    return Link(inbox), *ends
 
 
 _CONTROL = socket.CMSG_SPACE(4 * (FRAMES + 1))

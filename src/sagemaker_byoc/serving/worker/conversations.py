@@ -1,12 +1,12 @@
 """Two-way streams inside the worker: each runs `bidirectional_fn` in its own thread.
 
-The thread that reads the link never runs user code: it passes messages to conversations and
-requests to the main thread, so that neither waits for the other.
+The thread that reads the link never runs user code: it passes messages to conversations, so that
+neither these nor requests wait for the other.
 """
 
 from __future__ import annotations
 
-import queue
+import select
 import threading
 import time
 from collections import deque
@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Self
 
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError, Window, body_of
+from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError, Window, body_of, requests_of
 from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure
 from sagemaker_byoc.serving.worker.code.handlers import Handler
@@ -77,11 +77,8 @@ class Messages:
 class Conversation:
     """One client's conversation; its thread ends with the handler."""
 
-    def __init__(
-        self, ident: int, link: Link, context: Context, name: str, lost: Callable[[], None]
-    ) -> None:
+    def __init__(self, ident: int, link: Link, context: Context, name: str) -> None:
         self.id = ident
-        self._lost = lost
         self.name = name
         self._context = context
         self._link = link
@@ -137,7 +134,7 @@ class Conversation:
             self._link.send(frame, wait=True)
         except LinkError:
             self.cut()
-            self._lost()
+            self._link.shut()  # whatever has happened to it, the front must know
 
     # ── from the reading thread ──
 
@@ -163,40 +160,40 @@ class Conversation:
 
 
 class Exchange:
-    """Reads the link on its own thread, in place of the main thread, for workers with a
-    `bidirectional_fn`."""
+    """Reads the link on its own thread, for workers with a `bidirectional_fn`: requests are read by
+    the thread that answers them."""
 
     def __init__(
         self,
         link: Link,
+        inbox: Link,
         handler: Handler,
         model: object,
         context_of: Callable[[Frame], Context],
     ) -> None:
         self._link = link
+        self._inbox = inbox
         self._handler = handler
         self._model = model
         self._context_of = context_of
         self._open: dict[int, Conversation] = {}
-        self._requests: deque[list[Frame] | None] = deque()
-        # No lock of Python's: a signal handler that raises in the main thread could leave it held.
-        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
+        self._poll = select.poll()
+        self._poll.register(inbox.fileno(), select.POLLIN)
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def wait(self) -> None:
         """Wait until there is something to receive."""
         log.restore()
-        while not self._requests:
-            self._wakeups.get()
+        self._poll.poll()
 
     def receive(self) -> list[Frame]:
         """Return the next requests; raise ClosedError if the front is gone."""
         self._cancelled.clear()
-        frames = self._requests.popleft()
-        if frames is None:
-            raise ClosedError("the front is gone")
-        return frames
+        try:
+            return requests_of(self._inbox.receive(wait=False))
+        except BlockingIOError:
+            return []
 
     def has_come(self, ident: int) -> bool:
         """Return whether the client of a streamed reply has left."""
@@ -208,27 +205,13 @@ class Exchange:
             log.say(f"the link is no longer read: {failure.explained}")
         for conversation in list(self._open.values()):
             conversation.cut()
-        self._end()
-
-    def _end(self) -> None:
-        """Release the main thread; the reading thread does not notice that a handler shut the
-        link."""
-        self._put(None)
-
-    def _put(self, requests: list[Frame] | None) -> None:
-        self._requests.append(requests)
-        self._wakeups.put(None)
+        self._link.shut()  # then the front closes its end for requests: the main thread wakes
 
     def _read_all(self) -> None:
         with suppress(LinkError):
             while True:
-                frames = self._link.receive()
-                requests = [frame for frame in frames if frame.kind is Kind.REQUEST]
-                if requests:
-                    self._put(requests)
-                for frame in frames:
-                    if frame.kind is not Kind.REQUEST:
-                        self._handle(frame)
+                for frame in self._link.receive():
+                    self._handle(frame)
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind is Kind.OPEN:
@@ -241,7 +224,7 @@ class Exchange:
     def _begin(self, frame: Frame) -> None:
         name = name_of(frame.meta)
         context = self._context_of(frame)
-        conversation = Conversation(frame.id, self._link, context, name, self._end)
+        conversation = Conversation(frame.id, self._link, context, name)
         self._open[frame.id] = conversation
         thread = threading.Thread(target=self._run, args=[conversation], name=name, daemon=True)
         failure = guard.attempt(thread.start)  # a handler may have used up all threads

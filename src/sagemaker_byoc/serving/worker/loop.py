@@ -20,7 +20,15 @@ from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import LoadFailed
-from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
+from sagemaker_byoc.serving.link import (
+    ClosedError,
+    Frame,
+    Kind,
+    Link,
+    LinkError,
+    request_pair,
+    requests_of,
+)
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor.model_processes import LOADED
 from sagemaker_byoc.serving.worker.code import guard, handlers
@@ -56,8 +64,8 @@ class Worker:
     def run(self, report: int) -> int:
         """Run; return an exit code only if the model cannot be loaded or nothing can be
         answered."""
-        link = self._connect()
-        held = [guard.Held.of(report), guard.Held.of(link.fileno())]
+        link, inbox = self._connect()
+        held = [guard.Held.of(number) for number in (report, link.fileno(), inbox.fileno())]
         loaded: list[Pipeline] = []
         failure = guard.attempt(lambda: loaded.append(self._load(held)))
         if failure is not None:
@@ -68,35 +76,42 @@ class Worker:
         os.write(report, LOADED)
         os.close(report)
         while True:
-            guard.hold(guard.Held.of(link.fileno()))
-            failure = guard.attempt(self._serve, link, pipeline)
+            guard.hold(guard.Held.of(link.fileno()), guard.Held.of(inbox.fileno()))
+            failure = guard.attempt(self._serve, link, inbox, pipeline)
             if failure is not None:
                 log.say(f"between two requests: {failure.explained}")
                 self._faults += 1
             if self._faults >= FAULTS:
                 return ExitCode.INTERNAL
-            guard.hold(None)
+            guard.hold()
             link.close()
-            link = self._connect()
+            inbox.close()
+            link, inbox = self._connect()
 
-    def _connect(self) -> Link:
-        """Connect to the front. The supervisor holds the listening socket, so this works while the
-        front restarts."""
+    def _connect(self) -> tuple[Link, Link]:
+        """Connect to the front; return the link and the end that requests arrive on.
+
+        The supervisor holds the listening socket, so this works while the front restarts.
+        """
         greeting = {"slot": self._slot, "model": self._settings.model_name}
         while True:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             connection.settimeout(None)  # user code may have set another default
             link = Link(connection)
+            inbox, sending, receiving = request_pair()
             try:
                 connection.connect(self._address)
-                link.send(Frame(Kind.HELLO, meta=greeting))
+                link.send(
+                    Frame(Kind.HELLO, 0, greeting, sending), Frame(Kind.INBOX, 0, {}, receiving)
+                )
             except (OSError, ClosedError):
                 connection.close()
+                inbox.close()
                 if os.getppid() != self._supervisor:  # a handler may have taken SIGTERM for itself
                     guard.stop(signal.SIGTERM, None)
                 time.sleep(PAUSE)
                 continue
-            return link
+            return link, inbox
 
     def _load(self, held: list[guard.Held]) -> Pipeline:
         with plainly():
@@ -129,18 +144,18 @@ class Worker:
             meta = {"reason": failure.message, "status": failure.status}
             link.send(Frame(Kind.FAILED, meta=meta))
 
-    def _serve(self, link: Link, pipeline: Pipeline) -> None:
+    def _serve(self, link: Link, inbox: Link, pipeline: Pipeline) -> None:
         """Answer requests until the front is gone; the requests that it waited for have no receiver
         then."""
         with suppress(LinkError):
             link.send(_ready(pipeline))
-            self._take_turns(link, pipeline)
+            self._take_turns(link, inbox, pipeline)
 
-    def _take_turns(self, link: Link, pipeline: Pipeline) -> None:
+    def _take_turns(self, link: Link, inbox: Link, pipeline: Pipeline) -> None:
         talks = pipeline.handlers.get("bidirectional_fn")
-        source: Source = Requests(link)
+        source: Source = Requests(link, inbox)
         if talks is not None:
-            source = Exchange(link, talks, pipeline.model, pipeline.context_of)
+            source = Exchange(link, inbox, talks, pipeline.model, pipeline.context_of)
         while self._faults < FAULTS:
             turn = Turn(link, pipeline)
             failure = guard.stage(turn.take, source)
@@ -208,35 +223,46 @@ class Turn:
 
 
 class Requests:
-    """Requests from the front, read by the thread that answers them. While a reply is streamed, the
-    front can only send that it should end."""
+    """Requests from the front, read by the thread that answers them. On the link the front only
+    sends that a stream should end."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, inbox: Link) -> None:
         self._link = link
-        self._poll = select.poll()
-        self._poll.register(link.fileno(), select.POLLIN)
-        self._all = select.poll()  # one call for both questions: there is one for each request
-        self._all.register(link.fileno(), select.POLLIN)
+        self._inbox = inbox
+        self._cancels = select.poll()
+        self._cancels.register(link.fileno(), select.POLLIN)
+        self._both = select.poll()
+        self._all = select.poll()  # one call for all questions: there is one for each request
+        for poll in (self._both, self._all):
+            poll.register(inbox.fileno(), select.POLLIN)
+            poll.register(link.fileno(), select.POLLIN)
         log.watch(self._all)
-        self._request = [(link.fileno(), select.POLLIN)]
+        self._request = [(inbox.fileno(), select.POLLIN)]
 
     def wait(self) -> None:
         """Wait until there is something to receive."""
-        if self._all.poll() != self._request:
+        found = self._all.poll()
+        while found != self._request:
             log.restore()  # a handler has closed one of the standard streams
-            self._poll.poll()
+            found = self._both.poll()
+            if self._link.fileno() in dict(found):
+                self._cancelled()  # a stream that has ended already, or the front is gone
 
     def receive(self) -> list[Frame]:
-        frames = self._link.receive()
-        for frame in frames:
-            if frame.kind is not Kind.REQUEST and frame.kind is not Kind.CANCEL:
-                raise LinkError(f"the front must not send {frame.kind.name}")
-        return [frame for frame in frames if frame.kind is Kind.REQUEST]
+        """Return the next requests; none if the front has just taken them back."""
+        try:
+            return requests_of(self._inbox.receive(wait=False))
+        except BlockingIOError:
+            return []
 
     def has_come(self, ident: int) -> bool:
-        return bool(self._poll.poll(0)) and any(
-            frame.kind is Kind.CANCEL and frame.id == ident for frame in self._link.receive()
-        )
+        return bool(self._cancels.poll(0)) and ident in self._cancelled()
+
+    def _cancelled(self) -> list[int]:
+        frames = self._link.receive()
+        if any(frame.kind is not Kind.CANCEL for frame in frames):
+            raise LinkError("the front sent something else than CANCEL")
+        return [frame.id for frame in frames]
 
 
 Source: TypeAlias = "Requests | Exchange"

@@ -15,6 +15,7 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Permit
 from sagemaker_byoc.serving.front.broker.tickets import (
+    DEPTH,
     BatchLimit,
     End,
     Health,
@@ -28,7 +29,10 @@ from sagemaker_byoc.serving.front.broker.tickets import (
     end_stuck,
 )
 from sagemaker_byoc.serving.front.broker.waiting import Waiting
-from sagemaker_byoc.serving.link import ClosedError, LinkError
+from sagemaker_byoc.serving.link import ClosedError, FullError, LinkError
+
+ABLE = frozenset({SlotState.IDLE, SlotState.BUSY})
+"""States of a worker that can take a request."""
 
 
 class Broker(Hooks):
@@ -63,7 +67,7 @@ class Broker(Hooks):
         self._stuck_grace = stuck_grace
         self._unready_since = 0.0
         self._clock = clock
-        self._slots = {index: Slot(BatchLimit(target)) for index in range(slots)}
+        self._slots = {index: Slot(index, BatchLimit(target)) for index in range(slots)}
         self._finished: list[tuple[Ticket, Outcome]] = []
         self._is_ready = False
         self._is_shut = False
@@ -113,7 +117,9 @@ class Broker(Hooks):
     def instruct(
         self, slot: int, meta: Mapping[str, Any], done: Callable[[Ticket, Outcome], None]
     ) -> None:
-        """Send a worker an instruction ahead of all waiting requests."""
+        """Send a worker an instruction ahead of all requests that it has not begun."""
+        if slot in self._slots:
+            self._take_back(self._slots[slot])
         self._last_id += 1
         ticket = Ticket(self._last_id, meta, Body(), meta["deadline"], done, 0.0, slot=slot)
         self.waiting.add(ticket)
@@ -128,6 +134,9 @@ class Broker(Hooks):
             ticket.deadline = self._clock()  # a generator that does not stop is stuck
             self._stop_stream(slot, ticket)
         self._end(ticket, End.ABANDONED)
+        if slot is not None and ticket not in slot.begun():
+            self._take_back(slot)
+            self._dispatch()
         self._call_back()
 
     def health(self) -> Health:
@@ -145,8 +154,7 @@ class Broker(Hooks):
 
     def present(self) -> list[int]:
         """Return the slots whose worker can take a request, now or after its current one."""
-        able = {SlotState.IDLE, SlotState.BUSY}
-        return [index for index, slot in self._slots.items() if slot.state in able]
+        return [index for index, slot in self._slots.items() if slot.state in ABLE]
 
     def away(self) -> set[int]:
         """Return the slots whose worker has ended or has not come back yet."""
@@ -176,6 +184,7 @@ class Broker(Hooks):
         self._set(slot, SlotState.IDLE)
         self.on_ready()
         self._dispatch()
+        self._share()
         self._call_back()
 
     def fail(self, lane: Lane, reason: str, status: int = 500) -> None:
@@ -191,12 +200,13 @@ class Broker(Hooks):
         stream."""
         slot = self._slot_of(lane)
         ticket = slot.running.get(ident) if slot is not None else None
-        if ticket is None or ticket.is_over:
+        if slot is None or ticket is None or ticket.is_over:
             lane.cancel(ident)
             return
         if ticket.stream is None:
             ticket.stream = Stream(lane.hold, lane.resume)
             now = self._clock()
+            ticket.started = slot.started
             times = (ticket.started - ticket.submitted, now - ticket.started)
             ticket.deadline = max(ticket.deadline, float(ticket.meta.get("stream_deadline", 0.0)))
             outcome = Outcome(End.STREAM, meta, Body(), "", *times, stream=ticket.stream)
@@ -213,12 +223,25 @@ class Broker(Hooks):
         for ident, meta, body in replies:
             ticket = slot.running.pop(ident, None)
             if ticket is not None:
+                ticket.started = slot.started
                 self._end(ticket, End.REPLIED, meta, body)
-        if not slot.running and slot.state is SlotState.BUSY:
-            slot.limit.took(slot.taken, self._clock() - slot.started)
-            self._set(slot, SlotState.IDLE)
-            self._dispatch()  # before the callbacks: the worker must not wait for them
+        if slot.state is SlotState.BUSY:
+            self._go_on(slot)  # before the callbacks: the worker must not wait for them
         self._call_back()
+
+    def _go_on(self, slot: Slot) -> None:
+        """Give a worker that has replied what waits; if nothing does, what others have not
+        begun."""
+        now = self._clock()
+        if not slot.running:
+            slot.limit.took(slot.taken, now - slot.started)
+            self._set(slot, SlotState.IDLE)
+        elif slot.limit.is_single:
+            slot.started, slot.is_full = now, False
+        if self.waiting:
+            self._dispatch()
+        if not slot.running:
+            self._share()
 
     def lose(self, lane: Lane) -> None:
         """Remove a worker that is gone; only the requests that it ran end with it."""
@@ -246,11 +269,16 @@ class Broker(Hooks):
         now = self._clock()
         self.waiting.sweep(now)
         for slot in self._slots.values():
+            begun = list(slot.begun())
             for ticket in slot.running.values():
-                if ticket.deadline <= now:
+                if ticket.deadline <= now and not ticket.is_over:
+                    ticket.started = slot.started if ticket in begun else 0.0
                     self._stop_stream(slot, ticket)
                     self._end(ticket, End.EXPIRED)
+            if any(ticket.is_over for ticket in slot.running.values() if ticket not in begun):
+                self._take_back(slot)
             end_stuck(slot, now, self._stuck_grace)
+        self._dispatch()
         self._call_back()
 
     # ── inside ──
@@ -260,31 +288,40 @@ class Broker(Hooks):
         return slot if slot is not None and slot.lane is lane else None
 
     def _set(self, slot: Slot, state: SlotState) -> None:
-        slot.state = state
+        before, slot.state = slot.state, state
+        if before in ABLE and state in ABLE:
+            return
         was_ready = self._is_ready
-        self._is_ready = any(
-            entry.state in {SlotState.IDLE, SlotState.BUSY} for entry in self._slots.values()
-        )
+        self._is_ready = any(entry.state in ABLE for entry in self._slots.values())
         if was_ready and not self._is_ready:
             self._unready_since = self._clock()
 
     def _dispatch(self) -> None:
-        """Send waiting requests to idle workers."""
-        for index, slot in self._slots.items():
-            while self.waiting and slot.state is SlotState.IDLE:
-                batch = self.waiting.take(index, slot.limit.now, self._clock())
-                if batch:
-                    self._hand(slot, batch)
-                elif not self.waiting.has_for(index):
-                    break
+        """Send waiting requests, each to the worker with the fewest at hand."""
+        while self.waiting and (slot := self._least_busy()) is not None:
+            batch = self.waiting.take(slot.index, slot.limit.now, self._clock())
+            if batch:
+                self._hand(slot, batch)
+
+    def _least_busy(self) -> Slot | None:
+        """Return the slot with the fewest requests among those that can take one that waits."""
+        found = None
+        for slot in self._slots.values():
+            is_better = found is None or len(slot.running) < len(found.running)
+            if is_better and slot.has_room and self.waiting.has_for(slot.index):
+                found = slot
+        return found
 
     def _hand(self, slot: Slot, batch: list[Ticket]) -> None:
         assert slot.lane is not None
         try:
             slot.lane.send(batch)
-        except ClosedError:
+        except ClosedError as error:
             self.waiting.put_back(batch)  # no worker has seen them
-            self._lose(slot)
+            if slot.running and isinstance(error, FullError):
+                slot.is_full = True
+            else:
+                self._lose(slot)
             return
         except LinkError as error:
             if len(batch) == 1:
@@ -293,13 +330,26 @@ class Broker(Hooks):
             self.waiting.put_back(batch[1:])
             self._hand(slot, batch[:1])
             return
-        now = self._clock()
+        if not slot.running:
+            slot.started, slot.taken = self._clock(), len(batch)
+            self._set(slot, SlotState.BUSY)
         for ticket in batch:
-            ticket.started = now
             slot.running[ticket.id] = ticket
-        slot.started, slot.taken = now, len(batch)
-        self._set(slot, SlotState.BUSY)
         self.on_batch(len(batch))
+
+    def _share(self) -> None:
+        """Take back what the busiest worker has not begun, for those that are idle."""
+        busiest = max(self._slots.values(), key=lambda slot: len(slot.running))
+        if len(busiest.running) > 1 and busiest.limit.is_single:
+            self._take_back(busiest)
+            self._dispatch()
+
+    def _take_back(self, slot: Slot) -> None:
+        """Queue again, first of all, what was sent to a worker that has not begun it."""
+        if slot.lane is None or not slot.limit.is_single:
+            return
+        found = [slot.running.pop(ident, None) for ident in slot.lane.take_back(DEPTH)]
+        self.waiting.put_back([ticket for ticket in found if ticket is not None])
 
     def _stop_stream(self, slot: Slot, ticket: Ticket) -> None:
         """Release a worker whose stream has no receiver: it is not stuck because its client is."""
@@ -308,13 +358,16 @@ class Broker(Hooks):
             slot.lane.cancel(ticket.id)
 
     def _lose(self, slot: Slot) -> None:
-        slot.lane = None
+        """Remove a worker: what it has begun ends, and what only it could serve."""
+        self._take_back(slot)
+        slot.lane, slot.is_full = None, False
         if slot.state is not SlotState.FAILED:
             slot.reason = "a model worker ended and is being restarted"
             self._set(slot, SlotState.LOST)
-        index = next(number for number, entry in self._slots.items() if entry is slot)
         running, slot.running = slot.running, {}
-        for ticket in (*running.values(), *self.waiting.leave(index)):
+        for ticket in running.values():
+            ticket.started = slot.started
+        for ticket in (*running.values(), *self.waiting.leave(slot.index)):
             self._end(ticket, End.LOST)
 
     def _end(

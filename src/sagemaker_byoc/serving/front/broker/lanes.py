@@ -16,7 +16,14 @@ import orjson
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import Ticket
-from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
+from sagemaker_byoc.serving.link import (
+    ClosedError,
+    Frame,
+    Kind,
+    Link,
+    LinkError,
+    connected_by,
+)
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as the kernel saw them at connect()
 
@@ -88,6 +95,10 @@ class WorkerLane:
         self.slot = -1
         self.is_open = True
         self._link = Link(connection)
+        self._requests: Link | None = None
+        """The sending end for requests; the lane has a slot once it is there."""
+        self._inbox: Link | None = None
+        """The worker's own receiving end."""
         self._loop = loop
         self._find = find
         self._broker: Broker | None = None
@@ -96,7 +107,18 @@ class WorkerLane:
     # ── to the worker ──
 
     def send(self, tickets: Sequence[Ticket]) -> None:
-        self._link.send(*(Frame(Kind.REQUEST, t.id, t.meta, t.body) for t in tickets))
+        if self._requests is None:
+            raise ClosedError("the lane is closed")
+        self._requests.send(*(Frame(Kind.REQUEST, t.id, t.meta, t.body) for t in tickets))
+
+    def take_back(self, most: int) -> list[int]:
+        found: list[int] = []
+        if self._inbox is None:
+            return found
+        with suppress(LinkError, BlockingIOError):
+            for _ in range(most):
+                found += [frame.id for frame in self._inbox.receive(wait=False)]
+        return found
 
     def talk(self, frame: Frame) -> None:
         self._link.send(frame)
@@ -147,7 +169,10 @@ class WorkerLane:
         self._loop.remove_reader(self._link.fileno())
         if self._broker is not None:
             self._broker.lose(self)
-        self._link.close()
+        for link in (self._link, self._requests, self._inbox):
+            if link is not None:
+                link.close()
+        self._requests = self._inbox = None
         os.close(self._process)
 
     def _handle(self, frames: Sequence[Frame]) -> None:
@@ -187,12 +212,16 @@ class WorkerLane:
             raise LinkError(f"a worker must not send {frame.kind.name}")
 
     def _greeted(self, frames: Sequence[Frame]) -> None:
-        """Register a new worker. Its first packet is one frame that names the slot or the model."""
-        (first, *more) = frames
-        slot, model = first.meta.get("slot"), first.meta.get("model", "")
-        if first.kind is not Kind.HELLO or more or not isinstance(slot, int):
+        """Register a new worker. Its first packet names the slot or the model, and brings both ends
+        for its requests."""
+        if [frame.kind for frame in frames] != [Kind.HELLO, Kind.INBOX]:
             raise LinkError("it does not begin with a greeting")
+        hello, inbox = frames
+        slot, model = hello.meta.get("slot"), hello.meta.get("model", "")
+        if not isinstance(slot, int) or None in {hello.body.descriptor, inbox.body.descriptor}:
+            raise LinkError("its greeting has no slot or no sockets")
         broker = self._find(str(model))
+        self._requests, self._inbox = connected_by(hello.body), connected_by(inbox.body)
         self.slot = 0 if model else slot
         broker.join(self)
         self._broker = broker

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Protocol, Self
 
 from sagemaker_byoc.serving.bodies import Body
@@ -30,6 +31,11 @@ class BatchLimit:
     @property
     def now(self) -> int:
         return int(self._current)
+
+    @property
+    def is_single(self) -> bool:
+        """Return whether the handlers take one request at a time."""
+        return self._most == 1
 
     def open(self, most: int) -> None:
         """Set the most requests that the handlers take; with a target, start at one."""
@@ -121,8 +127,12 @@ class Lane(Protocol):
     def pid(self) -> int: ...
 
     def send(self, tickets: Sequence[Ticket]) -> None:
-        """Send tickets; raise LinkError if they do not fit into a packet, ClosedError if the worker
-        is gone."""
+        """Send tickets as one packet; raise LinkError if they do not fit into it, FullError if
+        earlier ones leave no room, ClosedError if the worker is gone."""
+
+    def take_back(self, most: int) -> list[int]:
+        """Take back what the worker has not begun, at most `most` packets; return the tickets'
+        ids."""
 
     def talk(self, frame: Frame) -> None:
         """Send part of a conversation; raise FullError if the worker has no room for it now."""
@@ -202,20 +212,42 @@ def setter_of(future: asyncio.Future[Outcome]) -> Callable[[Ticket, Outcome], No
     return done
 
 
+DEPTH = 8
+"""Requests at hand of a worker that takes one at a time; the kernel lets 10 packets wait."""
+
+
 @dataclass(slots=True)
 class Slot:
     """The state of one slot; `lane` is None while its worker is away."""
 
+    index: int
     limit: BatchLimit
     state: SlotState = SlotState.LOADING
     lane: Lane | None = None
     running: dict[int, Ticket] = field(default_factory=dict)
+    """What was sent to the worker, in this order, and has no reply yet."""
     taken: int = 0
     """Size of the running batch."""
     started: float = 0.0
+    """When the running batch, or the running request, began."""
+    is_full: bool = False
+    """The worker's socket has no room until its next reply."""
     reason: str = ""
     was_loaded: bool = False
     aborted_at: float | None = None
+
+    @property
+    def has_room(self) -> bool:
+        """Return whether the worker may be sent more: a batch if it is idle, single requests also
+        in advance, so that it never waits for the front."""
+        if self.state is SlotState.BUSY:
+            return self.limit.is_single and not self.is_full and len(self.running) < DEPTH
+        return self.state is SlotState.IDLE
+
+    def begun(self) -> Iterable[Ticket]:
+        """Return what the worker is running: a batch, or the first of single requests."""
+        found = self.running.values()
+        return islice(found, 1) if self.limit.is_single else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +269,10 @@ class Health:
 
 
 def end_stuck(slot: Slot, now: float, grace: float) -> None:
-    """End a worker that runs long after the last of its deadlines; it prints its stacks first."""
+    """End a worker that runs long after the deadline of what it has begun; it prints its stacks
+    first."""
     lane = slot.lane
-    latest = max((ticket.deadline for ticket in slot.running.values()), default=now)
+    latest = max((ticket.deadline for ticket in slot.begun()), default=now)
     if lane is None or not slot.running or now < latest + grace:
         slot.aborted_at = None
     elif slot.aborted_at is None:

@@ -95,7 +95,8 @@ class Stop(SystemExit):
 class _Process:
     """State of this process since `run`."""
 
-    link: Held | None = None
+    held: tuple[Held, ...] = ()
+    """The descriptors of the link."""
     is_copy: bool = False
     is_stopping: bool = False
 
@@ -332,10 +333,10 @@ def restore() -> None:
         raise Stop(0)
 
 
-def hold(link: Held | None) -> None:
-    """Watch a descriptor: the process ends if it is closed; None while the worker closes it
+def hold(*held: Held) -> None:
+    """Watch descriptors: the process ends if one is closed. None while the worker closes them
     itself."""
-    _own.link = link
+    _own.held = held
 
 
 def check() -> None:
@@ -344,10 +345,10 @@ def check() -> None:
     if _own.is_copy:
         log.say("a process that a handler forked returned from it and is ended; use os._exit")
         os._exit(0)
-    link = _own.link
-    if link is None or link.is_whole():
+    held = _own.held
+    if all(entry.is_whole() for entry in held):
         return
-    if _own.link is link:  # else the main thread has given it up meanwhile, and closed it
+    if _own.held is held:  # else the main thread has given them up meanwhile, and closed them
         end_cut_off()
 
 

@@ -12,19 +12,38 @@ from sagemaker_byoc.serving.link import LinkError
 
 @dataclass(eq=False)
 class RecordingLane:
-    """A lane that records calls."""
+    """A lane that records calls. Like a worker, it begins a packet when it has none, and leaves
+    the others where they can be taken back."""
 
     slot: int = 0
     error: LinkError | None = None
+    inbox: list = field(default_factory=list)
+    running: set = field(default_factory=set)
     sent: list = field(default_factory=list)
+    """Requests that were begun: pairs of id and name."""
     batches: list = field(default_factory=list)
     signals: list = field(default_factory=list)
 
     def send(self, tickets):
         if self.error:
             raise self.error
-        self.batches.append([ticket.meta["name"] for ticket in tickets])
-        self.sent += [(ticket.id, ticket.meta["name"]) for ticket in tickets]
+        self.inbox.append([(ticket.id, ticket.meta["name"]) for ticket in tickets])
+        self.begin()
+
+    def begin(self):
+        if self.inbox and not self.running:
+            packet = self.inbox.pop(0)
+            self.running = {ident for ident, _ in packet}
+            self.batches.append([name for _, name in packet])
+            self.sent += packet
+
+    def finish(self, *idents):
+        self.running.difference_update(idents)
+        self.begin()
+
+    def take_back(self, most):
+        found, self.inbox = self.inbox[:most], self.inbox[most:]
+        return [ident for packet in found for ident, _ in packet]
 
     def cancel(self, ident):
         self.signals.append(f"cancel {ident}")
@@ -64,24 +83,29 @@ class ScriptedBroker:
         self.broker.ready(lane, batch=self.batch)
         return lane
 
-    def ask(self, name, timeout=10, size=0):
+    def ask(self, name, timeout=10, size=0, slot=None):
         def done(_ticket, outcome):
             assert name not in self.ends
             self.ends[name] = outcome
 
         meta = {"name": name, "stream_deadline": self.now + 100}
-        return self.broker.submit(meta, Body(bytes(size)), self.now + timeout, done)
+        return self.broker.submit(meta, Body(bytes(size)), self.now + timeout, done, slot)
 
     def names(self, lane=None):
         return [name for _, name in (lane or self.lanes[0]).sent]
 
     def reply(self, lane=None, ident=None):
         lane = lane or self.lanes[0]
-        self.broker.answer(lane, [(ident or lane.sent[-1][0], {}, Body(b"ok"))])
+        self.answer(lane, ident or lane.sent[-1][0], {}, Body(b"ok"))
+
+    def answer(self, lane, ident, meta, body):
+        lane.finish(ident)
+        self.broker.answer(lane, [(ident, meta, body)])
 
     def reply_all(self, lane=None):
         lane = lane or self.lanes[0]
         running = lane.sent[-len(lane.batches[-1]) :]
+        lane.finish(*lane.running)
         self.broker.answer(lane, [(ident, {}, Body(b"ok")) for ident, _ in running])
 
     def pass_time(self, seconds):

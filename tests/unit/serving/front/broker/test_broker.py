@@ -8,8 +8,8 @@ from tests.unit.serving.front.broker.scripted import RecordingLane, ScriptedBrok
 from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
-from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, End
-from sagemaker_byoc.serving.link import ClosedError, LinkError
+from sagemaker_byoc.serving.front.broker.tickets import DEPTH, KILL_AFTER, End
+from sagemaker_byoc.serving.link import ClosedError, FullError, LinkError
 
 
 @pytest.fixture
@@ -263,3 +263,112 @@ def test_instructions(scripted):
     assert scripted.names() == ["a", "first", "second", "b"]
     scripted.reply()
     assert done == [End.REPLIED, End.REPLIED]
+
+
+def test_next_requests_are_at_hand():
+    """A worker that takes one at a time has its next ones without waiting for the front; the rest
+    waits where any worker can take it."""
+    scripted = ScriptedBroker(queue=99)
+    for number in range(20):
+        scripted.ask(str(number))
+    assert len(scripted.lanes[0].inbox) == DEPTH - 1
+    assert len(scripted.broker.waiting) == 20 - DEPTH
+    for _ in range(20):
+        scripted.reply()
+    assert scripted.names() == [str(number) for number in range(20)]
+
+
+def test_requests_go_to_the_worker_with_the_fewest():
+    scripted = ScriptedBroker(slots=2, queue=99)
+    for name in "abcdef":
+        scripted.ask(name)
+    assert [len(lane.inbox) for lane in scripted.lanes] == [2, 2]
+
+
+def test_lost_worker_loses_what_it_has_begun():
+    """What it had at hand goes to another, in its order, before what came later."""
+    scripted = ScriptedBroker(slots=2, queue=99)
+    for name in "abcdef":
+        scripted.ask(name)
+    first, second = scripted.lanes
+    scripted.broker.lose(first)
+    assert [(name, end.end) for name, end in scripted.ends.items()] == [("a", End.LOST)]
+    for _ in range(5):
+        scripted.reply(second)
+    assert sorted(scripted.names(second)) == list("bcdef")
+    assert scripted.names(second)[0] == "b"
+    assert "c" in scripted.ends
+
+
+def test_idle_worker_takes_from_a_busy_one():
+    """A request that takes long holds up none of those that were handed over behind it."""
+    scripted = ScriptedBroker(slots=2, queue=99)
+    for name in ("slow", "b", "c", "d"):
+        scripted.ask(name)
+    slow, quick = scripted.lanes
+    assert scripted.names(slow) == ["slow"]
+    for _ in range(3):
+        scripted.reply(quick)
+    assert sorted(scripted.names(quick)) == ["b", "c", "d"]
+    assert (scripted.names(slow), slow.inbox) == (["slow"], [])
+
+
+def test_stuck_worker_gives_up_what_is_at_hand():
+    """Its deadline is that of the request that it runs, and the others are handed to the next."""
+    scripted = ScriptedBroker()
+    scripted.ask("stuck", timeout=10)
+    scripted.ask("later", timeout=1000)
+    scripted.pass_time(15)
+    assert scripted.lanes[0].signals == ["abort"]
+    scripted.broker.lose(scripted.lanes[0])
+    assert scripted.names(scripted.arrive()) == ["later"]
+
+
+def test_full_socket_is_not_the_end():
+    """A worker with requests at hand whose socket has no room keeps them; the next one waits."""
+    scripted = ScriptedBroker(queue=99)
+    scripted.ask("a")
+    scripted.lanes[0].error = FullError("no room")
+    scripted.ask("b")
+    assert (scripted.broker.present(), len(scripted.broker.waiting)) == ([0], 1)
+    scripted.lanes[0].error = None
+    scripted.ask("c")
+    assert scripted.names() == ["a"]
+    scripted.reply()
+    scripted.reply()
+    assert scripted.names() == ["a", "b", "c"]
+
+
+def test_expired_request_is_taken_back():
+    """What its caller no longer waits for does not run, though it was handed over."""
+    scripted = ScriptedBroker()
+    scripted.ask("a", timeout=100)
+    scripted.ask("b", timeout=10)
+    scripted.ask("c", timeout=100)
+    scripted.pass_time(10)
+    scripted.reply()
+    scripted.reply()
+    assert scripted.names() == ["a", "c"]
+
+
+def test_time_of_a_request_at_hand(scripted):
+    """It waits until the one before it has its reply, wherever it lies meanwhile."""
+    scripted.ask("a")
+    scripted.ask("b")
+    scripted.now += 3
+    scripted.reply()
+    scripted.now += 1
+    scripted.reply()
+    assert (scripted.ends["b"].queued, scripted.ends["b"].ran) == (3, 1)
+
+
+def test_session_at_hand_ends_with_its_worker():
+    """No other worker can serve it."""
+    scripted = ScriptedBroker(slots=2, queue=99)
+    scripted.ask("a", slot=0)
+    scripted.ask("b", slot=0)
+    scripted.broker.lose(scripted.lanes[0])
+    assert {name: outcome.end for name, outcome in scripted.ends.items()} == {
+        "a": End.LOST,
+        "b": End.LOST,
+    }

@@ -49,7 +49,7 @@ class Hotel:
         """The slot, and the response's headers."""
         ticket, slot = self.send(name, "visit")
         lane = self.scripted.lanes[slot]
-        self.scripted.broker.answer(lane, [(ticket.id, meta, Body())])
+        self.scripted.answer(lane, ticket.id, meta, Body())
         answer = Answer(status, [])
         self.sessions.finish(ticket, self.scripted.ends["visit"], answer)
         return slot, dict(answer.headers)
@@ -91,7 +91,7 @@ def test_waits_for_its_own(hotel):
     hotel.scripted.ask("free")
     assert hotel.scripted.names(other) == ["free"]
     assert "second" not in hotel.scripted.names(lane)
-    hotel.scripted.broker.answer(lane, [(first.id, {}, Body())])
+    hotel.scripted.answer(lane, first.id, {}, Body())
     assert hotel.scripted.names(lane)[-1] == "second"
 
 
@@ -119,7 +119,7 @@ def test_deadline_of_waiting(hotel):
     hotel.scripted.pass_time(10)
     assert hotel.scripted.ends["second"].end is End.EXPIRED
     lane = hotel.scripted.lanes[slot]
-    hotel.scripted.broker.answer(lane, [(first.id, {}, Body())])
+    hotel.scripted.answer(lane, first.id, {}, Body())
     assert "second" not in hotel.scripted.names(lane)
 
 
