@@ -78,6 +78,9 @@ class Kind(IntEnum):
     """Sent with HELLO: the receiving end for requests, to take back those not begun."""
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+
+
 @dataclass(slots=True)
 class Frame:
     """One message; `id` ties a reply to its request."""
@@ -132,6 +135,8 @@ class Link:
             raise
         except OSError as error:
             raise ClosedError(f"receive failed: {error}") from error
+        if not ancillary:
+            return _parse(self._view[:size], flags, [])
         files = _descriptors(ancillary)
         try:
             return _parse(self._view[:size], flags, files)
@@ -248,7 +253,7 @@ def _parse(packet: memoryview, flags: int, files: list[Body]) -> list[Frame]:
     try:
         entries = orjson.loads(packet[_HEADER.size : start])
         frames, used = _frames(entries, rest, files)
-    except (ValueError, TypeError, BodyError) as error:
+    except (ValueError, TypeError, KeyError, BodyError) as error:
         raise LinkError(f"damaged index: {error}") from error
     if used != len(rest) or files:
         raise LinkError("the index does not fit what came with it")
@@ -277,7 +282,7 @@ def _frames(entries: Any, rest: bytes, files: list[Body]) -> tuple[list[Frame], 
             used += size
             if body.size != size:
                 raise ValueError("a body is missing")
-        frames.append(Frame(Kind(kind), ident, meta, body))
+        frames.append(Frame(_KINDS[kind], ident, meta, body))
     return frames, used
 
 

@@ -50,13 +50,24 @@ class Job:
 
     def run(self, stage: str, function: Callable[[Job], None]) -> None:
         """Run a stage; whatever it raises becomes the reply."""
-        if self.reply is not None:
-            return
-        began = time.perf_counter()
-        failure = guard.stage(function, self)
+        self.run_all([(stage, function)])
+
+    def run_all(self, stages: Sequence[tuple[str, Callable[[Job], None]]]) -> None:
+        """Run stages one after the other until the reply is known."""
+        failure = guard.stage(self._run_all, stages)
         if failure is not None:
             self.fail(failure)
-        self.times[stage] = time.perf_counter() - began
+
+    def _run_all(self, stages: Sequence[tuple[str, Callable[[Job], None]]]) -> None:
+        began = time.perf_counter()
+        for stage, function in stages:
+            if self.reply is not None:
+                return
+            function(self)
+            now = time.perf_counter()
+            self.times[stage] = now - began
+            began = now
+            guard.between()
 
     def _placed(self, failure: Failure) -> Failure:
         """Return the failure with its status, if a toolkit does not know a media type: in or

@@ -156,9 +156,9 @@ class Worker:
         source: Source = Requests(link, inbox)
         if talks is not None:
             source = Exchange(link, inbox, talks, pipeline.model, pipeline.context_of)
+        turn = Turn(link, pipeline, source)
         while self._faults < FAULTS:
-            turn = Turn(link, pipeline)
-            failure = guard.stage(turn.take, source)
+            failure = guard.stage(turn.take)
             if turn.lost is not None:
                 raise turn.lost
             self._faults = 0 if failure is None else self._faults + 1
@@ -167,26 +167,31 @@ class Worker:
 
 
 class Turn:
-    """Requests that arrived together, until each has its reply.
+    """The requests that arrived together last, until each has its reply.
 
     No handler's error gets here, but what handlers leave behind may raise: a timer's signal
     handler, a trace function.
     """
 
-    def __init__(self, link: Link, pipeline: Pipeline) -> None:
+    def __init__(self, link: Link, pipeline: Pipeline, source: Source) -> None:
         self._link = link
         self._pipeline = pipeline
+        self._source = source
         self._owed: dict[int, Frame] = {}
         self._is_reading = False
         self.lost: LinkError | None = None
 
-    def take(self, source: Source) -> None:
+    def take(self) -> None:
         """Wait for requests and answer them; `lost` is set if the front is gone."""
+        source = self._source
         try:
+            self._is_reading = False
+            self._owed.clear()
             source.wait()  # what is raised meanwhile takes no request with it
             self._is_reading = True
             requests = source.receive()
-            self._owed = {frame.id: frame for frame in requests}
+            for frame in requests:
+                self._owed[frame.id] = frame
             self._is_reading = False
             for replies in self._pipeline.answer(requests, source.has_come):
                 self._send(replies)

@@ -28,7 +28,7 @@ from sagemaker_byoc.serving.worker.request_context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.sessions import SessionStore, is_only_about_session
 
 
-@dataclass(slots=True)
+@dataclass
 class Pipeline:
     """A loaded model with its handlers."""
 
@@ -48,6 +48,13 @@ class Pipeline:
     wanted: defaults.Wanted = defaults.NUMBERS_ONLY
     source: str = "model_fn"
     """Where the model came from, for the log."""
+
+    def __post_init__(self) -> None:
+        self._stages = (
+            ("decode", self._decode),
+            ("predict", self._predict),
+            ("encode", self._encode),
+        )
 
     def load(self) -> None:
         """Load and warm up the model; raise whatever the user's functions raise."""
@@ -158,11 +165,11 @@ class Pipeline:
     ) -> Iterator[list[Frame]]:
         """Yield replies as they become ready. Never raise for what requests or handlers do."""
         jobs = [Job(frame, self.context_of(frame)) for frame in frames]
+        if len(jobs) == 1:
+            jobs[0].run_all(self._stages)
+        else:
+            self._run_together(jobs)
         for job in jobs:
-            job.run("decode", self._decode)
-        self._predict_all([job for job in jobs if job.reply is None])
-        for job in jobs:
-            job.run("encode", self._encode)
             if job.stream is None:
                 self._settle(job)
             if self.row_check is not None:
@@ -198,7 +205,7 @@ class Pipeline:
             request_id=meta["request_id"],
             content_type=meta["content_type"],
             accept=meta["accept"],
-            headers=dict(meta.get("headers", {})),  # theirs to change
+            headers=dict(meta.get("headers", ())),  # theirs to change
             deadline=meta["deadline"],
         )
 
@@ -269,12 +276,16 @@ class Pipeline:
 
     # ── the model ──
 
+    def _run_together(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            job.run("decode", self._decode)
+        self._predict_all([job for job in jobs if job.reply is None])
+        for job in jobs:
+            job.run("encode", self._encode)
+
     def _predict_all(self, jobs: list[Job]) -> None:
         """Run together what can run together, at most `batch` rows at once, and all else alone."""
-        if len(jobs) == 1 or (most := self.batch) == 1:
-            for job in jobs:
-                job.run("predict", self._predict)
-            return
+        most = self.batch
         alone = [[job] for job in jobs]  # used if input_fn's results can't be compared
         for group in guard.value_of(lambda: _groups(jobs, most), alone):
             self._predict_group(group)

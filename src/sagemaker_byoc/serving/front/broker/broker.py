@@ -111,7 +111,8 @@ class Broker(Hooks):
         ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock(), slot=slot)
         self.waiting.add(ticket)
         self._dispatch()
-        self._call_back()
+        if self._finished:
+            self._call_back()
         return ticket
 
     def instruct(

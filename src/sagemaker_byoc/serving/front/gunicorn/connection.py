@@ -5,6 +5,8 @@ if its body has arrived with its headers and its answer is one write: the callba
 hands it to the broker, and the broker's callback writes the answer. All other requests (large or
 chunked bodies, streams, other routes) take gunicorn's path.
 
+A head that has arrived before, byte for byte, is not parsed again.
+
 This relies on private names of gunicorn; its version is pinned, and the tests run both paths.
 """
 
@@ -15,13 +17,14 @@ import socket
 from http import HTTPStatus
 from typing import Any
 
-from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver
 
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving.front.broker.tickets import Ticket
 from sagemaker_byoc.serving.front.gunicorn import parsers
 from sagemaker_byoc.serving.front.http.invocation import Unsent
 from sagemaker_byoc.serving.front.http.replies import Answer, document
+from sagemaker_byoc.serving.front.http.requests import Head
 
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FIRST_REQUEST = 1.0
@@ -62,6 +65,11 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     _is_answering = False
     """The head of a response has been written."""
     _has_answered = False
+    _is_pristine = True
+    """The parser has received nothing since it was made or reset."""
+    _unparsed: bytes | None = None
+    """The request in flight, if its head was known and so the parser has not seen it."""
+    _is_replaying = False
     _is_write_paused = False
     _stall_timer: asyncio.TimerHandle | None = None
     _refusal = 0
@@ -101,11 +109,11 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             return False  # it has left in the middle of a reply
         self._is_half_closed = True
         if request.version >= (1, 1):
-            self.worker.loop.call_later(PROBE_AFTER, self._probe, request)
+            self.worker.loop.call_later(PROBE_AFTER, self._probe, receiver)
         return True
 
-    def _probe(self, request: Any) -> None:
-        if self._current_request is request and not self._is_answering and not self._closed:
+    def _probe(self, receiver: Any) -> None:
+        if self._body_receiver is receiver and not self._is_answering and not self._closed:
             self._safe_write(PROBE)
             self._look_for_client(FIRST_LOOK)
 
@@ -203,6 +211,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
 
     def _on_headers_complete(self) -> bool:
         """Do not start the request yet: the rest of the received data may complete it."""
+        if self._is_replaying:
+            return False
         ready, self._request_ready = self._request_ready, None
         self._is_answering = False
         try:
@@ -218,6 +228,10 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         return skips_body
 
     def data_received(self, data: bytes) -> None:
+        if self._is_pristine and self._begin_known(data):
+            return
+        if self._unparsed is not None:
+            self._replay()
         if not self._has_begun:
             self._has_begun = True
             if data.startswith(parsers.TLS_HANDSHAKE):  # no parser ever finds the end of its line
@@ -233,6 +247,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
                 super().data_received(data[start : start + SLICE])
 
     def _on_body(self, chunk: bytes) -> None:
+        if self._is_replaying:
+            return
         receiver = self._body_receiver
         chunks = None if receiver is None else receiver._chunks  # noqa: SLF001
         if chunks and len(chunks[-1]) + len(chunk) <= SMALL:
@@ -242,6 +258,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             super()._on_body(chunk)
 
     def _feed_callback_parser(self, data: bytes) -> bool:
+        was_pristine, self._is_pristine = self._is_pristine, False
         try:
             is_open = bool(super()._feed_callback_parser(data))
         except ValueError:  # gunicorn's parser in Python, of a number with thousands of digits
@@ -253,7 +270,10 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         if self._is_new:
             self._is_new = False
             if is_open and self._may_be_direct():
-                self._begin()
+                head = Head.of(self._current_request.headers_bytes)
+                if was_pristine:
+                    parsers.remember(data, self._current_request, head)
+                self._begin(head)
             else:
                 self._request_ready.set()
         return is_open
@@ -273,15 +293,46 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             and not self.app.broker.app_routes  # the user's application wants all of the request
         )
 
-    def _begin(self) -> None:
-        self._is_direct = True
+    def _begin(self, head: Head) -> None:
         receiver = self._body_receiver
         data = b"".join(receiver._chunks)  # noqa: SLF001
         receiver._chunks.clear()  # noqa: SLF001
         receiver._buffered = 0  # noqa: SLF001
-        ticket = self.app.invocations.start(self._current_request.headers_bytes, data, self)
+        self._start(head, data)
+
+    def _start(self, head: Head, data: bytes) -> None:
+        self._is_direct = True
+        ticket = self.app.invocations.start(head, data, self)
         if self._is_direct:
             self._ticket = ticket
+
+    def _begin_known(self, data: bytes) -> bool:
+        """Begin a request that is whole and whose head is known; return whether it is."""
+        end = data.find(parsers.END_OF_HEAD) + len(parsers.END_OF_HEAD)
+        known = parsers.known_heads.get(data[:end])
+        if (
+            known is None
+            or len(data) - end != known.length
+            or known.length > self.app.direct
+            or not self._awaiting_request
+            or self._finishing_calls
+            or self.app.broker.app_routes
+        ):
+            return False
+        self._is_pristine = self._is_answering = False
+        self._unparsed = data
+        self._current_request = known.request
+        self._body_receiver = receiver = BodyReceiver(known.request, self)
+        receiver.set_complete()
+        self._start(known.head, data[end:])
+        return True
+
+    def _replay(self) -> None:
+        """Let the parser see the request in flight, so that it knows where the next one begins."""
+        data, self._unparsed = self._unparsed, None
+        self._is_replaying = True
+        self._callback_parser.feed(data)
+        self._is_replaying = False
 
     # ── and is answered ──
 
@@ -324,8 +375,11 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def _next(self) -> None:
         """Do what gunicorn's task does between two requests."""
         self._resume_reading()
-        pipelined = self._callback_parser.remaining()
-        self._callback_parser.reset()
+        pipelined = b""
+        if self._unparsed is None:
+            pipelined = self._callback_parser.remaining()
+            self._callback_parser.reset()
+        self._unparsed, self._is_pristine = None, True
         self._current_request = self._body_receiver = None
         self.last_used = self.worker.loop.time()
         if pipelined:
@@ -336,6 +390,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def hand_over(self, unsent: Unsent) -> None:
         """Wake gunicorn's task, which runs the application, which sends the outcome."""
         self._ticket, self._is_direct = None, False
+        if self._unparsed is not None:
+            self._replay()
         if self._closed:
             self.app.invocations.drop(unsent)
             return

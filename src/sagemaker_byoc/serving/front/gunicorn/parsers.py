@@ -9,6 +9,7 @@ installed; the rules for a head apply to both.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -17,6 +18,7 @@ from gunicorn.asgi import protocol, websocket
 from gunicorn.asgi.parser import InvalidChunkSize, ParseError, PythonProtocol
 
 from sagemaker_byoc.contract import http
+from sagemaker_byoc.serving.front.http.requests import Head
 
 LINES = 512
 """Lines remembered; when there are more, all are forgotten, which costs little."""
@@ -84,6 +86,37 @@ class FrontParser(PythonProtocol):  # type: ignore[misc]  # gunicorn has no type
                 self._known.clear()
             self._known[line] = header
         return header
+
+
+END_OF_HEAD = END + END
+HEADS = 256
+"""Heads remembered; when there are more, all are forgotten."""
+HEAD = 2048
+"""Bytes of the longest head worth remembering."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHead:
+    """A head that passed every rule. The same bytes mean the same, on any connection: no peer is
+    trusted more than another (`forwarded_allow_ips` is empty)."""
+
+    request: Any
+    """gunicorn's, which nothing changes."""
+    head: Head
+    length: int
+
+
+known_heads: dict[bytes, KnownHead] = {}
+
+
+def remember(data: bytes, request: Any, head: Head) -> None:
+    """Remember the head that `data` begins with, which a parser and `check_head` have accepted."""
+    end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
+    if end > HEAD or head.length is None or head.expects:
+        return
+    if len(known_heads) >= HEADS:
+        known_heads.clear()
+    known_heads[data[:end]] = KnownHead(request, head, head.length)
 
 
 WAITING = 2

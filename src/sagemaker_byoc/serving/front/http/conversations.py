@@ -113,7 +113,7 @@ class Conversations:
             raise Unavailable(f"No model is ready: {self._broker.health().reason}")
         if counts[id(lane)] >= self._settings.conversations:
             raise Unavailable(f"{len(self._open)} conversations are already open")
-        meta = requests.read_head(scope["headers"], call).meta
+        meta = requests.Head.of(scope["headers"]).meta_of(call)
         meta["deadline"] = call.began + self._settings.conversation_deadline
         conversation = Conversation(number, call.request_id, lane)
         try:

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,13 +34,13 @@ from sagemaker_byoc.serving.front.broker.tickets import (
     setter_of,
 )
 from sagemaker_byoc.serving.front.captures import Captures, Recorder
-from sagemaker_byoc.serving.front.http import replies, requests
+from sagemaker_byoc.serving.front.http import replies
 from sagemaker_byoc.serving.front.http.adapters import Adapters
 from sagemaker_byoc.serving.front.http.replies import Answer, Send
 from sagemaker_byoc.serving.front.http.requests import (
     DRAIN_TIME,
     Call,
-    Incoming,
+    Head,
     Receive,
     drain,
     read_body,
@@ -127,12 +127,10 @@ class Invocations:
 
     # ── without a task ──
 
-    def start(
-        self, headers: Iterable[tuple[bytes, bytes]], data: bytes, connection: Connection
-    ) -> Ticket | None:
+    def start(self, head: Head, data: bytes, connection: Connection) -> Ticket | None:
         """Begin a small request that has arrived whole; return None if it is refused."""
         call = self._new_call()
-        meta = requests.read_head(headers, call).meta
+        meta = head.meta_of(call)
         permit: Permit | None = None
         try:
             slot = self._pin(meta)
@@ -199,19 +197,20 @@ class Invocations:
         """
         call = self._new_call()
         call.model = self.broker.model
-        request = requests.read_head(scope["headers"], call)
+        head = Head.of(scope["headers"])
+        meta = head.meta_of(call)
         if is_route:
-            request.meta["route"] = wsgi.Request.of_scope(scope).to_dict()
+            meta["route"] = wsgi.Request.of_scope(scope).to_dict()
         if is_chat:
-            request.meta["chat"] = True
+            meta["chat"] = True
         try:
             permit = self.broker.arrive()
         except Refusal as refusal:
             await self._refuse(call, refusal, send)
-            if not request.expects:  # else reading would ask the client to send it all
+            if not head.expects:  # else reading would ask the client to send it all
                 await drain(receive, 0, REFUSAL_TIMEOUT)
             return
-        running = self._run(call, request, permit, receive, send)
+        running = self._run(call, head, meta, permit, receive, send)
         await self._guarded(call, permit, send, running)
 
     async def _guarded(self, call: Call, permit: Permit, send: Send, running: Any) -> None:
@@ -231,35 +230,36 @@ class Invocations:
         finally:
             permit.release()
 
-    async def _run(
+    async def _run(  # noqa: PLR0913, PLR0917 - what __call__ knows
         self,
         call: Call,
-        request: Incoming,
+        head: Head,
+        meta: dict[str, Any],
         permit: Permit,
         receive: Receive,
         send: Send,
     ) -> None:
         try:
-            slot = self._pin(request.meta)
+            slot = self._pin(meta)
             body = await read_body(
                 receive,
-                length=request.length,
+                length=head.length,
                 limit=self._settings.payload,
                 deadline=call.began + self._settings.deadline,
                 permit=permit,
-                codings=() if "route" in request.meta else request.codings,
+                codings=() if "route" in meta else head.codings,
             )
             if slot is None and self.sessions is not None:
-                slot = self.sessions.pin_new(request.meta, body)
+                slot = self.sessions.pin_new(meta, body)
             self.broker.enter(permit)
         except Refusal as refusal:
             permit.release()
             await self._refuse(call, refusal, send)
-            if not _is_early(request, refusal):
+            if not _is_early(head, refusal):
                 await drain(receive, self._settings.payload, DRAIN_TIME)
             return
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        ticket = self._submit(call, request.meta, body, setter_of(future), slot)
+        ticket = self._submit(call, meta, body, setter_of(future), slot)
         del body  # the ticket's, so that its memory goes with it
         try:
             outcome = await future
@@ -299,10 +299,10 @@ class Invocations:
         await replies.send_answer(send, answer)
 
 
-def _is_early(request: Incoming, refusal: Refusal) -> bool:
+def _is_early(head: Head, refusal: Refusal) -> bool:
     """Return whether the rest of the body is not worth reading: its client is too slow, or was
     refused by the head alone and so was never asked for the body."""
     if isinstance(refusal, SlowUpload):
         return True
     is_from_head = isinstance(refusal, PayloadTooLarge | UnsupportedCoding)
-    return request.expects and request.length is not None and is_from_head
+    return head.expects and head.length is not None and is_from_head

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import orjson
 
@@ -42,44 +42,55 @@ class Call:
     bytes_in: int = 0
 
 
-@dataclass(slots=True)
-class Incoming:
-    """A request without its body."""
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the server reads from a request's headers."""
 
-    meta: dict[str, Any]
-    """Metadata for the worker. Only the platform's headers are passed on, since it strips the
-    others."""
+    content_type: str
+    accept: str
+    platform: dict[str, str]
+    """The platform's headers, the only ones passed on to the worker: it strips all others."""
     length: int | None
     """None for a chunked body."""
     expects: bool
     """The client waits for 100 (Continue) before it sends the body."""
-    codings: list[str]
+    codings: tuple[str, ...]
     """Codings in its Content-Encoding, in order."""
 
+    @classmethod
+    def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> Self:
+        """Read headers whose names are in lower case."""
+        found: dict[bytes, bytes] = {}
+        platform: dict[str, str] = {}
+        for name, value in headers:
+            if name == b"content-encoding" and name in found:
+                value = found[name] + b"," + value  # noqa: PLW2901 - lines of one list
+            if name.startswith(SAGEMAKER):
+                platform[name.decode("latin-1")] = value.decode("latin-1")
+            else:
+                found[name] = value
+        chunked = b"transfer-encoding" in found
+        encoding = found.get(b"content-encoding")
+        return cls(
+            found.get(b"content-type", b"").decode("latin-1"),
+            found.get(b"accept", b"").decode("latin-1"),
+            platform,
+            None if chunked else int(found.get(b"content-length", b"0")),
+            b"expect" in found,
+            () if encoding is None else tuple(names_of(encoding.decode("latin-1"))),
+        )
 
-def read_head(headers: Iterable[tuple[bytes, bytes]], call: Call) -> Incoming:
-    """Read headers whose names are in lower case."""
-    found: dict[bytes, bytes] = {}
-    platform: dict[str, str] = {}
-    for name, value in headers:
-        if name == b"content-encoding" and name in found:
-            value = found[name] + b"," + value  # noqa: PLW2901 - lines of one list
-        if name.startswith(SAGEMAKER):
-            platform[name.decode("latin-1")] = value.decode("latin-1")
-        else:
-            found[name] = value
-    meta: dict[str, Any] = {
-        "content_type": found.get(b"content-type", b"").decode("latin-1"),
-        "accept": found.get(b"accept", b"").decode("latin-1"),
-        "request_id": call.request_id,
-    }
-    if platform:
-        meta["headers"] = platform
-        call.inference_id = platform.get(INFERENCE_ID, "")
-    length = None if b"transfer-encoding" in found else int(found.get(b"content-length", b"0"))
-    encoding = found.get(b"content-encoding")
-    codings = [] if encoding is None else names_of(encoding.decode("latin-1"))
-    return Incoming(meta, length, b"expect" in found, codings)
+    def meta_of(self, call: Call) -> dict[str, Any]:
+        """Return the request's metadata for the worker; describe the caller's id in `call`."""
+        meta: dict[str, Any] = {
+            "content_type": self.content_type,
+            "accept": self.accept,
+            "request_id": call.request_id,
+        }
+        if self.platform:
+            meta["headers"] = dict(self.platform)
+            call.inference_id = self.platform.get(INFERENCE_ID, "")
+        return meta
 
 
 Receive: TypeAlias = "Callable[[], Awaitable[dict[str, Any]]]"

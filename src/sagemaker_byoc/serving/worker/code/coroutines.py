@@ -13,6 +13,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from types import GeneratorType
 from typing import Any
 
 from sagemaker_byoc.serving import log
@@ -75,12 +76,7 @@ def iterate(items: AsyncIterator[Any]) -> Iterator[Any]:
 
 def settled(result: object) -> object:
     """Return a handler's result, awaited if the handler is an `async def`."""
-    if type(result) in _PLAIN:
-        return result
-    if inspect.isawaitable(result):
-        return run(result)
+    kind = type(result)
+    if hasattr(kind, "__await__") or kind is GeneratorType:
+        return run(result) if inspect.isawaitable(result) else result
     return iterate(result) if isinstance(result, AsyncIterator) else result
-
-
-_PLAIN = frozenset({bytes, str, list, dict, tuple, int, float, bool, type(None)})
-"""Types of most results, which need not be checked for being awaitable."""

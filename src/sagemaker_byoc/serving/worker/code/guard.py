@@ -129,9 +129,17 @@ def stage(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> F
         function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         failure = failure_of(error)
-    if failure or _own.is_copy or _own.is_stopping or sys.getrecursionlimit() < RECURSION:
+    if failure:
         restore()
+    else:
+        between()
     return failure
+
+
+def between() -> None:
+    """Restore, between two calls of user code, what the second one needs."""
+    if _own.is_copy or _own.is_stopping or sys.getrecursionlimit() < RECURSION:
+        restore()
 
 
 async def outcome_of(function: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseException | None]:
