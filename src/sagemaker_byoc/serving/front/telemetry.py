@@ -116,7 +116,7 @@ def read_gauges(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
         for broker in brokers
         for lane in broker.lanes()
     }
-    waiting = sum(len(broker.waiting) for broker in brokers)
+    waiting = sum(broker.queued() for broker in brokers)
     arriving = sum(broker.admission.arriving for broker in brokers)
     in_flight = arriving + sum(broker.admission.requests for broker in brokers)
     rooms = {id(broker.admission.room): broker.admission.room for broker in brokers}.values()

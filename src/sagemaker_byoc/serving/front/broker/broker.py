@@ -153,6 +153,11 @@ class Broker(Hooks):
     def lanes(self) -> list[Lane]:
         return [slot.lane for slot in self._slots.values() if slot.lane is not None]
 
+    def queued(self) -> int:
+        """Return how many requests no worker has begun, those at hand of one included."""
+        at_hand = sum(len(slot.running) - 1 for slot in self._slots.values() if slot.has_next)
+        return len(self.waiting) + at_hand
+
     def present(self) -> list[int]:
         """Return the slots whose worker can take a request, now or after its current one."""
         return [index for index, slot in self._slots.items() if slot.state in ABLE]
@@ -341,7 +346,7 @@ class Broker(Hooks):
     def _share(self) -> None:
         """Take back what the busiest worker has not begun, for those that are idle."""
         busiest = max(self._slots.values(), key=lambda slot: len(slot.running))
-        if len(busiest.running) > 1 and busiest.limit.is_single:
+        if busiest.has_next:
             self._take_back(busiest)
             self._dispatch()
 

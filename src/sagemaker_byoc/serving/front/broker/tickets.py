@@ -244,6 +244,11 @@ class Slot:
             return self.limit.is_single and not self.is_full and len(self.running) < DEPTH
         return self.state is SlotState.IDLE
 
+    @property
+    def has_next(self) -> bool:
+        """Return whether the worker has requests at hand beside the one that it runs."""
+        return self.limit.is_single and len(self.running) > 1
+
     def begun(self) -> Iterable[Ticket]:
         """Return what the worker is running: a batch, or the first of single requests."""
         found = self.running.values()

@@ -126,7 +126,7 @@ def test_link_given_up_during_the_look(monkeypatch):
 
     class GivenUp:
         def is_whole(self):
-            guard.hold(None)
+            guard.hold()
             return False
 
     monkeypatch.setattr(guard.os, "_exit", lambda _: pytest.fail("the worker was ended"))
