@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sagemaker_byoc.cli.target import of_state
 from sagemaker_byoc.region.clients import find_keys, make_client
 from sagemaker_byoc.region.core.account import read_keys
 from sagemaker_byoc.region.core.state_folder import is_locked, read_address
@@ -193,6 +194,21 @@ def test_gc_removes_what_a_killed_region_left(tmp_path):
     assert f"folder {folder}" in byoc("local", "gc", "--dry-run", TMPDIR=str(tmp_path))[0]
     byoc("local", "gc", TMPDIR=str(tmp_path))
     assert not Path(folder).exists()
+
+
+def test_a_region_that_does_not_wait_for_the_disk_says_it(tmp_path):
+    """At its start, in its log and in its status."""
+    warning = "a power cut may lose or tear objects that were stored"
+    _, err = byoc("local", "up", "--detach", "--port", 0, "--state", tmp_path, "--no-fsync")
+    try:
+        assert warning in err
+        assert of_state(tmp_path).status()["fsync"] is False
+        assert (
+            f"WARNING sagemaker_byoc.region.region: no fsync: {warning}"
+            in (tmp_path / "region.log").read_text()
+        )
+    finally:
+        byoc("local", "down", "--state", tmp_path)
 
 
 def test_a_detached_region_that_fails_tells_its_log(tmp_path, url):

@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from tests.region.conftest import CheckedRegion, peak_memory
 
-from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.clients import make_client
+from sagemaker_byoc.region.core.account import Account, read_keys
+from sagemaker_byoc.region.region import Region
 
 SPECIAL = ["a", "a/", "a/b", "a//b", "..", "b c+d%20é.txt", "😀", "x" * 1024, "\x01"]
 
@@ -239,3 +245,53 @@ def test_memory_does_not_grow_with_the_object(s3, bucket, tmp_path):
     body = s3.get_object(Bucket=bucket, Key="copy")["Body"]
     assert sum(len(chunk) for chunk in body.iter_chunks(1 << 20)) == size
     assert peak_memory() - before < size // 8
+
+
+KILLED = """
+import sys
+from sagemaker_byoc.region.region import Region
+with Region(sys.argv[1]) as region:
+    print(region.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_region_that_is_killed_keeps_what_it_acknowledged(tmp_path):
+    """Ten clients put while it is killed; the next region has every object, whole."""
+    state = tmp_path / "state"
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(state)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        keys = read_keys(state)
+        assert keys is not None
+        make_client("s3", url, keys, region="us-east-1").create_bucket(Bucket="kill-bucket")
+
+        def put(thread):
+            acknowledged = []
+            s3 = make_client("s3", url, keys, region="us-east-1")
+            try:
+                for number in range(10_000):
+                    key, data = f"{thread}/{number}", f"{thread}-{number}-".encode() * 300
+                    s3.put_object(Bucket="kill-bucket", Key=key, Body=data, Metadata={"n": key})
+                    acknowledged.append((key, data))
+                    if thread == 0 and number == 50:
+                        process.send_signal(signal.SIGKILL)
+            except (OSError, BotoCoreError, HTTPClientError):
+                return acknowledged
+            return acknowledged
+
+        with ThreadPoolExecutor(10) as threads:
+            acknowledged = [pair for found in threads.map(put, range(10)) for pair in found]
+    assert len(acknowledged) > 50
+    with Region(state) as region:
+        s3 = region.client("s3")
+        assert {key for key, _ in acknowledged} <= set(listed(s3, "kill-bucket"))
+        for key, data in acknowledged:
+            answer = s3.get_object(Bucket="kill-bucket", Key=key)
+            assert (answer["Body"].read(), answer["Metadata"]) == (data, {"n": key})

@@ -18,6 +18,7 @@ from sagemaker_byoc.region.services.iam import Iam
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.logs.logs import Logs
 from sagemaker_byoc.region.services.s3.s3 import S3
+from sagemaker_byoc.region.services.s3.store.disk import Disk
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
@@ -80,10 +81,14 @@ async def _close_all(closing: Mapping[str, Coroutine[None, None, None]], seconds
 
 
 def compose(
-    state: Path, access: ContainerAccess, *, control: Callable[[TrainingJobs], Handler]
+    state: Path,
+    access: ContainerAccess,
+    *,
+    control: Callable[[TrainingJobs], Handler],
+    disk: Disk | None = None,
 ) -> Composition:
     account, engine = access.account, access.engine
-    store = ObjectStore(state / "s3")
+    store = ObjectStore(state / "s3", disk)
     if not store.has_bucket(default_bucket(account)):
         store.create_bucket(default_bucket(account))
     logs = LogStore(state / "logs")

@@ -22,12 +22,15 @@ from sagemaker_byoc.region.core.account import CALLER, Account, Credentials, Key
 from sagemaker_byoc.region.core.state_folder import LOG_FILE, Address, StateFolder
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.services.s3.store.disk import Disk
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.wire.admission import Admission
 from sagemaker_byoc.region.wire.http import Request, Response, json_response
 from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.routing import OWN_PREFIX, Router
 from sagemaker_byoc.region.wire.server import Application, RegionServer, listen, make_server
+
+LOG = logging.getLogger(__name__)
 
 EngineName: TypeAlias = Literal["process", "docker"]
 
@@ -44,10 +47,11 @@ class Region:
 
     The folder `state` is kept for the next region; without it, a temporary one is used. `port` 0 is
     any free one. An open region accepts requests with any signature or none, from every user of
-    this machine. Raise MachineError if the port or the folder is taken.
+    this machine. Without `fsync`, a power cut may lose or tear objects that were stored; the end of
+    the process does not. Raise MachineError if the port or the folder is taken.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first are keywords
         self,
         state: Path | str | None = None,
         *,
@@ -55,9 +59,11 @@ class Region:
         engine: EngineName = "process",
         account: Account | None = None,
         is_open: bool = False,
+        fsync: bool = True,
     ) -> None:
         self.account = account or Account()
         self.is_open = is_open
+        self.fsync = fsync
         self.engine = engine
         self._state_path = None if state is None else Path(state)
         self._port = port
@@ -163,6 +169,7 @@ class _Running:
             "account": self._region.account.id,
             "region": self._region.account.region,
             "open": self._region.is_open,
+            "fsync": self._region.fsync,
         }
 
     @property
@@ -222,7 +229,10 @@ class _Running:
             data_path=clients.data_path(path, {}),
             hosts=self._access_hosts,
         )
-        return compose(path, access, control=self._control)
+        if not self._region.fsync:
+            LOG.warning("no fsync: a power cut may lose or tear objects that were stored")
+        disk = Disk(waits=self._region.fsync)
+        return compose(path, access, control=self._control, disk=disk)
 
     def _control(self, jobs: TrainingJobs) -> Control:
         return Control(self.status, jobs, self.ask_to_end)

@@ -64,6 +64,12 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept requests with any signature or none, from every user of this machine",
     )
+    parser.add_argument(
+        "--no-fsync",
+        action="store_true",
+        help="do not wait for the disk after a change of an object: for regions that are thrown"
+        " away, because a power cut may lose or tear objects that were stored",
+    )
     parser.add_argument("--json", action="store_true", help="print the address as one JSON object")
     parser.add_argument(
         "--detach", action="store_true", help="run it in the background, and return once it answers"
@@ -78,7 +84,13 @@ def _up(arguments: argparse.Namespace) -> int:
         return _detach(arguments, state)
     received, asked = signals.received(), threading.Event()
     with received.asking(asked.set):
-        region = Region(state, port=arguments.port, engine=arguments.engine, is_open=arguments.open)
+        region = Region(
+            state,
+            port=arguments.port,
+            engine=arguments.engine,
+            is_open=arguments.open,
+            fsync=not arguments.no_fsync,
+        )
         region.start()
         try:
             _announce(region, as_json=arguments.json)
@@ -98,11 +110,17 @@ def _announce(region: Region, *, as_json: bool) -> None:
     console.detail('in another terminal: eval "$(byoc local env)"')
     if region.is_open:
         _warn_open()
+    if not region.fsync:
+        _warn_no_fsync()
     _result(region.url, region.state, region.engine, os.getpid(), as_json=as_json)
 
 
 def _warn_open() -> None:
     console.detail("open: no key is checked, so every user and container here may run programs")
+
+
+def _warn_no_fsync() -> None:
+    console.detail("no fsync: a power cut may lose or tear objects that were stored")
 
 
 def _result(url: str, state: Path, engine: str, pid: int, *, as_json: bool) -> None:
@@ -124,6 +142,7 @@ def _detach(arguments: argparse.Namespace, state: Path) -> int:
     command = [sys.executable, "-m", "sagemaker_byoc.cli", "local", "up"]
     command += ["--state", str(state), "--port", str(arguments.port)]
     command += ["--engine", arguments.engine, *(["--open"] if arguments.open else [])]
+    command += ["--no-fsync"] if arguments.no_fsync else []
     log = state / LOG_FILE
     with open(log, "ab") as output:
         begin = output.tell()
@@ -144,6 +163,8 @@ def _detach(arguments: argparse.Namespace, state: Path) -> int:
             console.detail(f"log: {log}")
             if arguments.open:
                 _warn_open()
+            if arguments.no_fsync:
+                _warn_no_fsync()
             _result(address.url, state, address.engine, child.pid, as_json=arguments.json)
             return 0
         if child.poll() is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -10,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.store import checksums
+from sagemaker_byoc.region.services.s3.store.commits import Change, Commits
 from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.wire.http import Request, sha256_mismatch
 
@@ -165,6 +167,31 @@ class Incoming(Generic[S]):
                 self.abort()
 
         return await threads.run(finish)
+
+    async def submit(
+        self, threads: Threads, commits: Commits, change: Callable[[S], Change[T]]
+    ) -> T:
+        """Receive and verify a small body; return the outcome of the change that `change` makes.
+
+        The thread of all changes does the work: one turn of threads for a group of requests.
+        Raise what `store` raises.
+        """
+        try:
+            rest = await threads.pump(self._body, self.feed)
+        except BaseException:
+            self.abort()
+            raise
+
+        def finish() -> Change[T]:
+            try:
+                self.feed(rest)
+                self.finish()
+                return change(self.sink)
+            except BaseException:
+                self.abort()
+                raise
+
+        return await asyncio.wrap_future(commits.submit(finish))
 
     def feed(self, batch: list[bytes]) -> None:
         for data in batch:

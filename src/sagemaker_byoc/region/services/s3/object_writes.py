@@ -17,13 +17,14 @@ from sagemaker_byoc.region.services.s3.conditions import (
 )
 from sagemaker_byoc.region.services.s3.object_reads import checksum_headers
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
+from sagemaker_byoc.region.services.s3.store.changes import Put
 from sagemaker_byoc.region.services.s3.store.objects import (
     Condition,
     ObjectInfo,
     S3Error,
     check_key,
 )
+from sagemaker_byoc.region.services.s3.store.writers import SMALL, Writer
 from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import (
     checksum_elements,
@@ -58,11 +59,15 @@ class WriteRequests(Requests):
         self._store.files(call.bucket)
         incoming = Incoming(call.request, lambda _: self._store.open_writer(call.bucket, call.key))
 
-        def commit(writer: Writer) -> ObjectInfo:
+        def change(writer: Writer) -> Put:
             writer.attributes = replace(attributes, checksums=incoming.checksums)
-            return writer.commit(condition)
+            return writer.change(condition)
 
-        info = await incoming.store(self._threads, commit)
+        commits = self._store.commits
+        if incoming.length is not None and incoming.length <= SMALL:
+            info = await incoming.submit(self._threads, commits, change)
+        else:
+            info = await incoming.store(self._threads, lambda writer: commits.run(change(writer)))
         return Response(
             headers={
                 "ETag": f'"{info.etag}"',

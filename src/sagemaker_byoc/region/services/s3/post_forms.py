@@ -21,9 +21,9 @@ from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.object_properties import check_headers
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import ObjectInfo, S3Error, check_key
+from sagemaker_byoc.region.services.s3.store.writers import Writer
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.signatures import signing_key
 from sagemaker_byoc.region.wire.xml import document, element

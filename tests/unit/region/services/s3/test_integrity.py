@@ -237,7 +237,7 @@ def test_a_completion_sent_again_waits_for_the_first(server, monkeypatch):
     """A client whose connection broke may ask while the first is still being carried out."""
     query = begin(server)
     etag = send(server, query).headers["ETag"]
-    commit = server.store._commit
+    commit = server.store.commits.run
     first, go = threading.Event(), threading.Event()
 
     def slow(*arguments):
@@ -245,7 +245,7 @@ def test_a_completion_sent_again_waits_for_the_first(server, monkeypatch):
         assert go.wait(10)
         return commit(*arguments)
 
-    monkeypatch.setattr(server.store, "_commit", slow)
+    monkeypatch.setattr(server.store.commits, "run", slow)
     with ThreadPoolExecutor(2) as threads:
         answers = [threads.submit(complete, server, query, [etag])]
         assert first.wait(10)

@@ -1,10 +1,10 @@
 """The files of one bucket: how an object is written, and how bytes and attributes change at once.
 
 Bytes are in `data/…`, attributes in `attributes/…/NAME%MTIME`. MTIME is the modification time of
-the bytes in nanoseconds: *the data file determines which attributes are its own*. A put writes and
-syncs both files in another folder. It moves the attributes in place, where nobody reads them yet,
-and then the data. That rename is the commit. A crash before it leaves the old object and a stray
-file of attributes; a crash after it leaves the new object and a stray file of the old one's.
+the bytes in nanoseconds: *the data file determines which attributes are its own*. A put writes the
+attributes in place, where nobody reads them yet, and the bytes in another folder. Then it moves the
+bytes in place: a reader sees the old object or the new one. A crash before the rename leaves the
+old object and a stray file of attributes; the journal then repeats the put (see journal.py).
 """
 
 # Paths are strings here: Path would take a part of the time of a small object.
@@ -12,22 +12,17 @@ file of attributes; a crash after it leaves the new object and a stray file of t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 import time
-import uuid
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.services.s3.store.keys import FOLDER_ASIDE, OBJECT_ASIDE, encode, join
-from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition, ObjectInfo
+from sagemaker_byoc.region.services.s3.store.objects import Attributes
 
 _ATTEMPTS = 20
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 class Clock:
@@ -45,13 +40,12 @@ class Clock:
 
 
 class Files:
-    """The files of a bucket. A change of names needs `lock`; a read does not."""
+    """The files of a bucket. One thread at a time changes names; a read may run beside it."""
 
     def __init__(self, data: Path, attributes: Path, *, fold: bool) -> None:
         self.root = str(data)
         self._attributes = str(attributes)
         self._fold = fold
-        self.lock = threading.Lock()
 
     def find(self, key: str) -> str | None:
         """Return the path of the object's bytes."""
@@ -117,53 +111,71 @@ class Files:
         except (ValueError, TypeError):
             return Attributes.of_foreign(status)
 
-    def replace(self, key: str, data: str, attributes: str, mtime: int) -> None:
-        """Move both files in place. The caller holds the lock."""
-        target = self._target(key)
-        try:
-            before: int | None = os.stat(target).st_mtime_ns
-        except FileNotFoundError:
-            before = None
-        name = self._attributes_path(key, mtime)
-        try:
-            os.replace(attributes, name)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(name), exist_ok=True)
-            os.replace(attributes, name)
-        os.replace(data, target)
-        if before is not None and before != mtime:
-            _unlink(self._attributes_path(key, before))
-
-    def rewrite(self, key: str, status: os.stat_result, attributes: Attributes) -> None:
-        """Replace the attributes of what is there. The caller holds the lock."""
-        path = Path(self._attributes_path(key, status.st_mtime_ns))
-        write_atomically(path, attributes.to_json())
-
-    def remove(self, key: str) -> None:
-        """Remove bytes and attributes. The caller holds the lock."""
+    def current(self, key: str) -> tuple[str, os.stat_result] | None:
+        """Return path and status of the object's bytes."""
         path = self.find(key)
         if path is None:
+            return None
+        try:
+            return path, os.stat(path)
+        except FileNotFoundError:  # removed by hand just now
+            return None
+
+    def stage(self, key: str, mtime: int, attributes: bytes) -> str:
+        """Write the attributes of bytes that are not in place yet; return their path."""
+        path = self._attributes_path(key, mtime)
+        try:
+            file = os.open(path, _WRITE, 0o644)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            file = os.open(path, _WRITE, 0o644)
+        try:
+            os.write(file, attributes)
+        finally:
+            os.close(file)
+        return path
+
+    def replace(self, key: str, data: str, before: int) -> None:
+        """Move the bytes in place. `before` is the time of the object that was there, or 0."""
+        os.replace(data, self._target(key))
+        if before:
+            unlink(self._attributes_path(key, before))
+
+    def rewrite(self, key: str, mtime: int, attributes: bytes, aside: str) -> None:
+        """Replace the attributes of what is there, through the file `aside`."""
+        path = self._attributes_path(key, mtime)
+        with open(aside, "wb", buffering=0) as file:
+            file.write(attributes)
+        try:
+            os.replace(aside, path)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.replace(aside, path)
+
+    def remove(self, key: str) -> None:
+        """Remove bytes and attributes."""
+        found = self.current(key)
+        if found is None:
             return
-        mtime = os.stat(path).st_mtime_ns
+        path, status = found
         os.unlink(path)
-        attributes = self._attributes_path(key, mtime)
-        _unlink(attributes)
+        attributes = self._attributes_path(key, status.st_mtime_ns)
+        unlink(attributes)
         _prune(path, self.root)
         _prune(attributes, self._attributes)
 
     def sweep(self) -> int:
-        """Remove attributes without data; return how many there were."""
+        """Remove attributes without data, before the first change; return how many there were."""
         swept = 0
         for attributes in folders.files(Path(self._attributes)):
             start, _, mtime = attributes.name.rpartition("%")
             if not start:
                 continue  # the bucket's own
             above = attributes.relative_to(self._attributes).parts[:-1]
-            with self.lock:
-                path = self.find(join([*above, start]))
-                if path is None or f"{os.stat(path).st_mtime_ns:x}" != mtime:
-                    _unlink(str(attributes))
-                    swept += 1
+            found = self.current(join([*above, start]))
+            if found is None or f"{found[1].st_mtime_ns:x}" != mtime:
+                unlink(str(attributes))
+                swept += 1
         return swept
 
     def _target(self, key: str) -> str:
@@ -195,7 +207,8 @@ class Files:
         return f"{self._attributes}/{'/'.join(parts)}%{mtime:x}"
 
 
-def _unlink(path: str) -> None:
+def unlink(path: str) -> None:
+    """Remove a file, unless it is missing."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
@@ -209,78 +222,3 @@ def _prune(path: str, root: str) -> None:
         except OSError:
             return
         folder = os.path.dirname(folder)
-
-
-_Commit: TypeAlias = "Callable[[Writer, Condition | None], ObjectInfo]"
-
-
-class Writer:
-    """An object that is being written, by one thread at a time. It ends with `commit` or `abort`;
-    a context aborts what was not committed."""
-
-    def __init__(self, folder: str, attributes: Attributes, commit: _Commit) -> None:
-        self.attributes = attributes
-        self.size = 0
-        self.path = f"{folder}/{uuid.uuid4().hex}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self.file = os.open(self.path, flags, 0o644)
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._commit = commit
-        self._open = True
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.abort()
-
-    @property
-    def md5(self) -> bytes:
-        """The MD5 of what was written so far."""
-        return self._md5.digest()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.count(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.file, view) :]
-
-    def count(self, data: bytes | bytearray | memoryview) -> None:
-        """Count bytes that are in the file already."""
-        self._md5.update(data)
-        self.size += len(data)
-
-    def take(self, source: Path) -> bool:
-        """Make `source` the file itself; return False if it is on another file system.
-
-        It keeps its own name too, so that nothing is lost if the commit fails.
-        """
-        linked = f"{self.path}.linked"
-        try:
-            os.link(source, linked)
-            file = os.open(linked, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            Path(linked).unlink(missing_ok=True)
-            return False
-        os.replace(linked, self.path)
-        os.close(self.file)
-        self.file = file
-        return True
-
-    def commit(self, condition: Condition | None = None) -> ObjectInfo:
-        """Sync it and put it in place; raise what `condition` raises about the current object."""
-        if not self._open:
-            raise ValueError("the writer has ended")
-        if not self.attributes.etag:
-            self.attributes = replace(self.attributes, etag=self._md5.hexdigest())
-        try:
-            return self._commit(self, condition)
-        finally:
-            self.abort()
-
-    def abort(self) -> None:
-        """Remove the file, unless the writer has ended."""
-        if self._open:
-            self._open = False
-            os.close(self.file)
-            Path(self.path).unlink(missing_ok=True)

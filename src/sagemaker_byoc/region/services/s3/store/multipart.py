@@ -28,7 +28,6 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import (
     Attributes,
@@ -45,6 +44,7 @@ from sagemaker_byoc.region.services.s3.store.part_files import (
     PartWriter,
     Places,
 )
+from sagemaker_byoc.region.services.s3.store.writers import Writer
 
 MAX_PARTS = 10_000
 _TURNS = 64
@@ -140,9 +140,11 @@ class Uploads:
             places = self._places.get(upload.id)
             if places is not None and not record.exists() and places.take(number, size):
                 offset = (number - 1) * places.size
-                return PartWriter(folder, number, BODY, offset, self._lock, places.leave)
+                return PartWriter(
+                    folder, number, BODY, offset, self._lock, self._store.disk, places.leave
+                )
         name = f"{number:05}-{uuid.uuid4().hex[:8]}"
-        return PartWriter(folder, number, name, 0, self._lock)
+        return PartWriter(folder, number, name, 0, self._lock, self._store.disk)
 
     def turn(self, upload_id: str) -> threading.Lock:
         """Return the lock of a completion: a repeated request waits for the first answer."""

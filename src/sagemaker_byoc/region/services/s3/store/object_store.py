@@ -3,6 +3,7 @@
     ROOT/BUCKET/train/a.csv                    the bytes: for `ls`, `cat`, and for `cp` into it
     ROOT/.attributes/BUCKET/train/a.csv%1a2b…  ETag, content type, metadata (see bucket_files.py)
     ROOT/.uploads/BUCKET/ID/                   multipart uploads that have begun (see multipart.py)
+    ROOT/.journal/                             the last changes (see journal.py)
     ROOT/.new/                                 objects that are being written; emptied at the start
     ROOT/.unclosed                             exists while a process owns ROOT, and after a crash
 
@@ -11,19 +12,24 @@ One process owns ROOT. Everything here is synchronous and safe to call from any 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files, Writer
+from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files
+from sagemaker_byoc.region.services.s3.store.changes import Delete, Drop, Put, Tag, repeat, seal
+from sagemaker_byoc.region.services.s3.store.commits import Commits
+from sagemaker_byoc.region.services.s3.store.disk import Disk
+from sagemaker_byoc.region.services.s3.store.journal import Journal
 from sagemaker_byoc.region.services.s3.store.keys import Folders, Walk
 from sagemaker_byoc.region.services.s3.store.objects import (
     BINARY,
@@ -39,36 +45,50 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     no_such_bucket,
     no_such_key,
 )
+from sagemaker_byoc.region.services.s3.store.writers import Writer
 
 _CREATED = "%created"
 _COPY_CHUNK = 1 << 20
-_SYNCING = 8
 
 
 class ObjectStore:
-    def __init__(self, root: Path) -> None:
+    """An object store in `root`. With `disk.waits`, what a call changed survives a power cut."""
+
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self._root = root
-        self._new = root / ".new"
+        self._path = str(root)
+        self.disk = Disk() if disk is None else disk
+        self._new = str(root / ".new")
         self._attributes = root / ".attributes"
         self.uploads = root / ".uploads"
-        for folder in (self._new, self._attributes, self.uploads):
+        for folder in (Path(self._new), self._attributes, self.uploads):
             folder.mkdir(parents=True, exist_ok=True)
-        self._fold = _ignores_case(self._new)
+        self._fold = _ignores_case(self._attributes)
         self._clock = Clock()
+        self._prefix = uuid.uuid4().hex
+        self._numbers = itertools.count()
         self._folders = Folders()
         self._files: dict[str, Files] = {}
         self._lock = threading.Lock()
-        for leftover in self._new.iterdir():
+        self._journal = Journal(root / ".journal", self.disk)
+        if records := self._journal.records():
+            repeat(records, root, self.files, self._new)
+            self._journal.erase()
+        for leftover in Path(self._new).iterdir():
             leftover.unlink()
-        self._syncing = ThreadPoolExecutor(_SYNCING, thread_name_prefix="byoc-sync")
         self._unclosed = root / ".unclosed"
         if self._unclosed.exists():
             self.sweep()
         self._unclosed.touch()
+        self.commits = Commits(self._journal if self.disk.waits else None)
 
     def close(self) -> None:
-        """Close the store, so that the next start need not look for the remains of a crash."""
-        self._syncing.shutdown()
+        """Close the store, so that the next start need not look for the remains of a crash.
+
+        Idempotent.
+        """
+        self.commits.close()
+        self._journal.close()
         self._unclosed.unlink(missing_ok=True)
 
     # Buckets
@@ -82,7 +102,7 @@ class ObjectStore:
         return [self._bucket(name) for name in names]
 
     def has_bucket(self, bucket: str) -> bool:
-        return _is_name(bucket) and (self._root / bucket).is_dir()
+        return _is_name(bucket) and os.path.isdir(f"{self._path}/{bucket}")  # noqa: PTH112
 
     def bucket(self, bucket: str) -> Bucket:
         """Return the bucket; raise S3Error NoSuchBucket."""
@@ -107,6 +127,7 @@ class ObjectStore:
                     shutil.rmtree(left)
             self._write_bucket(Bucket(bucket, datetime.now(UTC), tags or {}))
             (self._root / bucket).mkdir()
+            self.disk.sync_folder(str(self._root))
 
     def tag_bucket(self, bucket: str, tags: Mapping[str, str]) -> None:
         """Replace all of its tags; raise S3Error NoSuchBucket."""
@@ -115,7 +136,8 @@ class ObjectStore:
 
     def delete_bucket(self, bucket: str) -> None:
         """Delete it with its uploads; raise S3Error NoSuchBucket, BucketNotEmpty."""
-        with self.files(bucket).lock:
+
+        def check() -> None:
             if next(self.list(bucket), None) is not None:
                 raise S3Error(
                     "BucketNotEmpty",
@@ -123,9 +145,14 @@ class ObjectStore:
                     status=409,
                     BucketName=bucket,
                 )
+
+        def remove() -> None:
             shutil.rmtree(self._root / bucket)
+            self.disk.sync_folder(str(self._root))
             folders.remove(self._attributes / bucket)
             folders.remove(self.uploads / bucket)
+
+        self.commits.run(Drop(bucket, check, remove))
 
     # Objects
 
@@ -205,29 +232,18 @@ class ObjectStore:
         self.files(bucket)
         attributes = Attributes(etag="", content_type=content_type, metadata=metadata or {})
 
-        def commit(writer: Writer, condition: Condition | None) -> ObjectInfo:
-            return self._commit(bucket, key, writer, condition)
+        def make(writer: Writer, condition: Condition | None) -> Put:
+            return self._put(bucket, key, writer, condition)
 
-        return Writer(str(self._new), attributes, commit)
+        return Writer(self._aside(), attributes, make, self.commits.run)
 
     def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
         """Delete the object; a missing one counts as deleted."""
-        files = self.files(bucket)
-        with files.lock:
-            if condition is not None:
-                condition(self._current(files, key))
-            files.remove(key)
+        self.commits.run(Delete(self.files, bucket, key, condition))
 
     def tag(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
         """Replace all tags of an object; raise S3Error NoSuchBucket, NoSuchKey."""
-        files = self.files(bucket)
-        with files.lock:
-            path = files.find(key)
-            found = None if path is None else files.status(key, path)
-            if found is None:
-                raise no_such_key(key)
-            status, attributes = found
-            files.rewrite(key, status, replace(attributes, tags=tags))
+        self.commits.run(Tag(self.files, bucket, key, tags, self._aside()))
 
     def sweep(self) -> int:
         """Remove the attributes that crashes left; return how many there were."""
@@ -236,47 +252,31 @@ class ObjectStore:
     def files(self, bucket: str) -> Files:
         if not self.has_bucket(bucket):
             raise no_such_bucket(bucket)
-        with self._lock:
-            files = self._files.get(bucket)
-            if files is None:
-                files = Files(self._root / bucket, self._attributes / bucket, fold=self._fold)
-                self._files[bucket] = files
-            return files
+        files = self._files.get(bucket)
+        if files is None:
+            files = Files(self._root / bucket, self._attributes / bucket, fold=self._fold)
+            self._files[bucket] = files
+        return files
 
-    def _commit(
-        self, bucket: str, key: str, writer: Writer, condition: Condition | None
-    ) -> ObjectInfo:
-        time = self._clock.next()
-        os.utime(writer.file, ns=(time, time))
-        os.fchmod(writer.file, 0o444)
-        status = os.fstat(writer.file)
-        aside = f"{writer.path}.attributes"
-        try:
-            self._sync(writer, aside)
-            files = self.files(bucket)
-            with files.lock:
-                self.files(bucket)  # it may have been deleted meanwhile
-                if condition is not None:
-                    condition(self._current(files, key))
-                files.replace(key, writer.path, aside, status.st_mtime_ns)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-        return info_of(key, status, writer.attributes)
+    def _put(self, bucket: str, key: str, writer: Writer, condition: Condition | None) -> Put:
+        status = None
+        if writer.data is None:
+            status = seal(writer.file, self._clock.next())
+            self.disk.sync_new(writer.file, self._new)
+        return Put(
+            self.files,
+            bucket,
+            key,
+            writer.attributes,
+            condition,
+            clock=self._clock,
+            path=writer.path,
+            data=writer.data,
+            status=status,
+        )
 
-    def _sync(self, writer: Writer, aside: str) -> None:
-        """Sync both files at once: the journal commits them together, which is most of a put."""
-        with open(aside, "wb", buffering=0) as document:
-            document.write(writer.attributes.to_json())
-            attributes = self._syncing.submit(os.fsync, document.fileno())
-            try:
-                os.fsync(writer.file)
-            finally:
-                attributes.result()
-
-    def _current(self, files: Files, key: str) -> ObjectInfo | None:
-        path = files.find(key)
-        return None if path is None else self.info(files, key.encode(), path)
+    def _aside(self) -> str:
+        return f"{self._new}/{self._prefix}-{next(self._numbers)}"
 
     def _bucket(self, name: str) -> Bucket:
         try:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.region.services.s3.store.disk import Disk
 from sagemaker_byoc.region.services.s3.store.objects import no_such_upload
 
 MIN_PART = 5 << 20
@@ -73,10 +74,12 @@ class PartWriter:
         name: str,
         offset: int,
         lock: threading.Lock,
+        disk: Disk,
         leave: Callable[[], None] = lambda: None,
     ) -> None:
         self.size = 0
         self._lock = lock
+        self._disk = disk
         self._leave = leave
         self._folder = folder
         self._number = number
@@ -104,7 +107,7 @@ class PartWriter:
 
     def commit(self, checksum: str) -> Part:
         """Record the part; raise S3Error NoSuchUpload if the upload ended meanwhile."""
-        os.fsync(self._file)
+        self._disk.sync(self._file)
         part = Part(
             number=self._number,
             size=self.size,

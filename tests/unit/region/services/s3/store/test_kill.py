@@ -69,3 +69,61 @@ def test_killed_at_random_instants(tmp_path):
         assert store.sweep() == 0, "the start swept all that was stray"
         assert not list(Path(root, ".new").iterdir())
     assert survivors > 25
+
+
+ACKNOWLEDGING = """
+import os, sys, threading
+from pathlib import Path
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+
+store = ObjectStore(Path(sys.argv[1]))
+if not store.has_bucket("bucket"):
+    store.create_bucket("bucket")
+
+def put(name):
+    version = int(sys.argv[2]) * 100_000
+    while True:
+        version += 1
+        size = 70_000 if version % 10 == 0 else version % 3000
+        data = str(version).encode() + b"\\n" + bytes(size)
+        key = f"{name}/{version % 50}"
+        store.put_bytes("bucket", key, data, metadata={"size": str(len(data))})
+        os.write(1, f"{key} {version}\\n".encode())
+        if version % 7 == 0:
+            store.delete("bucket", key)
+            os.write(1, f"{key} 0\\n".encode())
+
+for number in range(10):
+    threading.Thread(target=put, args=(f"t{number}",)).start()
+"""
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_outlives_the_process(tmp_path):
+    """Ten threads at once. The last change of a key is there, or the one that had begun."""
+    root = tmp_path / "s3"
+    last = {}
+    for turn in range(8):
+        command = [sys.executable, "-c", ACKNOWLEDGING, str(root), str(turn)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(500 + 37 * turn)]
+            process.send_signal(signal.SIGKILL)
+            lines += process.stdout.readlines()
+        for line in lines:
+            if line.endswith("\n"):
+                key, version = line.split()
+                last[key] = int(version)
+        store = ObjectStore(root)
+        there = {info.key: store.get("bucket", info.key) for info in store.list("bucket")}
+        for key, version in last.items():
+            found = 0
+            if key in there:
+                data = there[key].path.read_bytes()
+                assert len(data) == int(there[key].info.metadata["size"]), key
+                found = int(data.split(b"\n")[0])
+            began = version == 0 or found == 0 or found > version
+            assert found == version or began, (key, version, found)
+        kept = sum(version > 0 and key in there for key, version in last.items())
+        assert kept >= sum(version > 0 for version in last.values()) - 10, "one for each thread"
+        store.close()
