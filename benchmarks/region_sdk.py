@@ -1,4 +1,4 @@
-"""A launch script of SDK 3: how long it waits on the region, and on moto, which runs nothing.
+"""Launch scripts of SDK 2 and SDK 3: how long fit and deploy take, beside moto, which runs nothing.
 
     benchmarks/region_sdk.py --sdk FOLDER --moto FOLDER [--repeats N] [--json FILE]
 
@@ -21,20 +21,89 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LAUNCH = """
+# Each script gets the images for training and serving and a folder with data as its words.
+TRAIN_3 = """
 import os, sys, time
 from sagemaker.core.training.configs import Compute, InputData
 from sagemaker.train import ModelTrainer
 trainer = ModelTrainer(
-    training_image=sys.argv[1], role=os.environ["SAGEMAKER_ROLE"],
+    training_image=sys.argv[1], role=os.environ["SAGEMAKER_ROLE"], hyperparameters=HYPERPARAMETERS,
     compute=Compute(instance_type="ml.m5.large", instance_count=1), base_job_name="bench",
 )
 begin = time.monotonic()
-data = [InputData(channel_name="train", data_source=sys.argv[2])]
-trainer.train(input_data_config=data, wait=True, logs=False)
+data = [InputData(channel_name="train", data_source=sys.argv[3])]
+trainer.train(input_data_config=data, wait=True, logs=LOGS)
 print("seconds", time.monotonic() - begin)
 """
-BOUND = 120  # seconds, each start and each script
+DEPLOY_3 = """
+import os, sys, time
+from sagemaker.core.resources import Endpoint, EndpointConfig, Model
+from sagemaker.core.shapes import ContainerDefinition, ProductionVariant
+name = f"bench-{time.time_ns()}"
+container = ContainerDefinition(image=sys.argv[2])
+variant = ProductionVariant(
+    variant_name="AllTraffic", model_name=name, initial_instance_count=1,
+    instance_type="ml.m5.large",
+)
+begin = time.monotonic()
+Model.create(
+    model_name=name, primary_container=container, execution_role_arn=os.environ["SAGEMAKER_ROLE"],
+)
+EndpointConfig.create(endpoint_config_name=name, production_variants=[variant])
+endpoint = Endpoint.create(endpoint_name=name, endpoint_config_name=name)
+endpoint.wait_for_status("InService")
+print("seconds", time.monotonic() - begin)
+endpoint.delete()
+"""
+FIT_2 = """
+import os, sys, time
+from sagemaker.estimator import Estimator
+estimator = Estimator(
+    image_uri=sys.argv[1], role=os.environ["SAGEMAKER_ROLE"], instance_count=1,
+    instance_type="ml.m5.large", base_job_name="bench", hyperparameters=HYPERPARAMETERS,
+)
+begin = time.monotonic()
+estimator.fit({"train": estimator.sagemaker_session.upload_data(sys.argv[3])}, logs=LOGS)
+print("seconds", time.monotonic() - begin)
+"""
+DEPLOY_2 = """
+import os, sys, time
+from sagemaker.model import Model
+model = Model(image_uri=sys.argv[2], role=os.environ["SAGEMAKER_ROLE"])
+begin = time.monotonic()
+model.deploy(
+    initial_instance_count=1, instance_type="ml.m5.large", endpoint_name=f"bench-{time.time_ns()}",
+    endpoint_logging=LOGS,
+)
+print("seconds", time.monotonic() - begin)
+model.sagemaker_session.delete_endpoint(model.endpoint_name)
+"""
+WORKLOADS = {  # SDK, script, its arguments, seconds that the job takes, whether moto can do it
+    "SDK 3, train, empty job": ("sdk3", TRAIN_3, False, 0, True),
+    "SDK 3, train, job of 8 s": ("sdk3", TRAIN_3, False, 8, False),
+    "SDK 3, train with logs, job of 8 s": ("sdk3", TRAIN_3, True, 8, False),
+    "SDK 3, Endpoint.create and wait": ("sdk3", DEPLOY_3, False, 0, False),
+    "SDK 2, fit, empty job": ("sdk2", FIT_2, False, 0, True),
+    "SDK 2, fit with logs, empty job": ("sdk2", FIT_2, True, 0, False),
+    "SDK 2, fit with logs, job of 8 s": ("sdk2", FIT_2, True, 8, False),
+    "SDK 2, deploy": ("sdk2", DEPLOY_2, False, 0, False),
+    "SDK 2, deploy with logs": ("sdk2", DEPLOY_2, True, 0, False),
+}
+PROGRAM = """
+import json, pathlib, time
+path = pathlib.Path("/opt/ml/input/config/hyperparameters.json")
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--seconds", type=float, default=0)
+time.sleep(parser.parse_known_args()[0].seconds)
+"""
+SERVE = """
+def model_fn(model_dir): return None
+def input_fn(body, content_type): return body
+def predict_fn(data, model): return data
+def output_fn(prediction, accept): return prediction, "application/octet-stream"
+"""
+BOUND = 180  # seconds, each start and each script
 
 
 def byoc(*words: object) -> str:
@@ -44,14 +113,15 @@ def byoc(*words: object) -> str:
 
 @contextmanager
 def region(folder: Path) -> Iterator[dict[str, str]]:
-    program = folder / "program"
-    program.mkdir()
-    (program / "train.py").write_text("")
+    for kind, name, text in (("train", "train.py", PROGRAM), ("serve", "inference.py", SERVE)):
+        (folder / kind).mkdir()
+        (folder / kind / name).write_text(text)
     state = folder / "state"
     where = ("--engine", "process", "--state", state)
     byoc("local", "up", "--detach", "--port", 0, *where)
     try:
-        byoc("build", "train", program, "-t", "bench", *where)
+        for kind in ("train", "serve"):
+            byoc("build", kind, folder / kind, "-t", f"bench-{kind}", *where)
         variables = json.loads(byoc("local", "env", "--json", "--state", state))
         yield {name: value for name, value in variables.items() if value is not None}
     finally:
@@ -83,11 +153,16 @@ def answers(url: str) -> bool:
         return False
 
 
-def launch(python: Path, image: str, data: Path, variables: dict[str, str]) -> float:
+def launch(sdks: Path, workload: str, data: Path, variables: dict[str, str]) -> float:
+    sdk, script, has_logs, seconds, _ = WORKLOADS[workload]
     inherited = {name: os.environ[name] for name in ("HOME", "PATH")}
     # moto has no SimulatePrincipalPolicy, with which the SDK looks at the role.
     environ = {**inherited, **variables, "SAGEMAKER_VALIDATE_ROLE": "false"}
-    command = [str(python), "-c", LAUNCH, image, str(data)]
+    images = [f"000000000000.dkr.ecr.us-east-1.amazonaws.com/bench-{kind}:latest"
+              for kind in ("train", "serve")]  # fmt: skip
+    script = script.replace("LOGS", str(has_logs))
+    script = script.replace("HYPERPARAMETERS", repr({"seconds": seconds}))
+    command = [str(sdks / sdk / "bin/python"), "-c", script, *images, str(data)]
     done = subprocess.run(
         command, env=environ, capture_output=True, text=True, timeout=BOUND, check=False
     )
@@ -98,25 +173,33 @@ def launch(python: Path, image: str, data: Path, variables: dict[str, str]) -> f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sdk", type=Path, required=True)
-    parser.add_argument("--moto", type=Path, required=True)
+    parser.add_argument("--moto", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="", help="part of the names of the workloads")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    python = arguments.sdk / "sdk3/bin/python"
-    image = "000000000000.dkr.ecr.us-east-1.amazonaws.com/bench:latest"
-    times: dict[str, list[float]] = {"region": [], "moto": []}
+    times: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="byoc-bench-") as name:
         folder = Path(name)
         data = folder / "data"
         data.mkdir()
         (data / "rows.csv").write_text("1,2\n" * 1000)
-        with region(folder) as ours, moto(arguments.moto, ours) as theirs:
-            for _ in range(arguments.repeats):
-                times["region"].append(launch(python, image, data, ours))
-                times["moto"].append(launch(python, image, data, theirs))
-    for side, found in times.items():
-        low, high = min(found), max(found)
-        print(f"{side}: median {statistics.median(found):.2f} s, {low:.2f} to {high:.2f}")
+        with region(folder) as ours:
+            for number in range(arguments.repeats):
+                for workload, (*_, can_moto) in WORKLOADS.items():
+                    if arguments.only not in workload:
+                        continue
+                    sides = {"region": launch(arguments.sdk, workload, data, ours)}
+                    if can_moto and arguments.moto is not None:
+                        with moto(arguments.moto, ours) as theirs:
+                            sides["moto"] = launch(arguments.sdk, workload, data, theirs)
+                    for side, seconds in sides.items():
+                        times.setdefault(f"{workload} | {side}", []).append(seconds)
+                    print(number, workload, sides, flush=True)
+    print("| call | side | median, s | fastest to slowest, s |")
+    print("|---|---|---|---|")
+    for key, found in times.items():
+        print(f"| {key} | {statistics.median(found):.2f} | {min(found):.2f} to {max(found):.2f} |")
     if arguments.json is not None:
         document = {**times, "load": os.getloadavg()[0], "cpus": os.cpu_count()}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")

@@ -147,6 +147,7 @@ class Credentials:
 
     def __init__(self, owner: Keys) -> None:
         self.owner = owner
+        self._principal = Principal(owner.secret_key)
         self._key = owner.secret_key.encode()
         self._life = secrets.token_hex(8)
 
@@ -167,7 +168,7 @@ class Credentials:
     def find(self, access_key: str, token: str, now: datetime) -> Principal | None:
         """Return who signs with `access_key`, or None if these are not keys of this region."""
         if hmac.compare_digest(access_key.encode(), self.owner.access_key.encode()):
-            return None if token else Principal(self.owner.secret_key)
+            return None if token else self._principal
         claims = self._claims(token)
         if claims is None or claims["key"] != access_key:
             return None

@@ -52,6 +52,12 @@ class Request:
         return dict(parse_qsl(self.query_string, keep_blank_values=True))
 
 
+def new_request_id() -> str:
+    """Return a UUID of version 4."""
+    text = os.urandom(16).hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+
+
 @dataclass(slots=True, kw_only=True)
 class Response:
     status: int = 200

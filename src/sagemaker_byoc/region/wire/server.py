@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import uvicorn
@@ -20,6 +20,12 @@ from sagemaker_byoc.region.core.polling import (
     is_sdk,
     is_waiter,
 )
+from sagemaker_byoc.region.wire.connections import (
+    ENDING,
+    GUARDS,
+    KEEP_ALIVE_SECONDS,
+    Connection,
+)
 from sagemaker_byoc.region.wire.http import (
     ClientLeftError,
     Handler,
@@ -27,6 +33,7 @@ from sagemaker_byoc.region.wire.http import (
     Receive,
     Request,
     Response,
+    new_request_id,
 )
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -34,14 +41,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 LOG = logging.getLogger(__name__)
 
-KEEP_ALIVE_SECONDS = 120
-"""Longer than SDKs leave a pooled connection idle between two polls."""
 CLOSING_SECONDS = 5
 _WATCH_AFTER = 0.05
-_ENDING = b"the region is ending\n"
 _BODILESS = frozenset({204, 304})
-_GUARDS = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
-"""An object or an answer of type text/html would be a page of the region's own origin."""
 
 
 class Application:
@@ -69,11 +71,11 @@ class Application:
             query_string=scope["query_string"].decode("latin-1"),
             headers=headers,
             body=body,
-            id=str(uuid.uuid4()),
+            id=new_request_id(),
         )
         response: Response | None = None
         try:
-            response = await self._answer(request)
+            response = await self.answer(request)
             if body.awaits_permission:
                 # The client may never send the body that it announced: the next request on this
                 # connection would be taken for it.
@@ -85,15 +87,14 @@ class Application:
                 raise
             task.uncancel()
             if not watch.client_left:
-                # The server is closing. SDKs try again after a 503, and then fail to connect.
-                ending = Response(status=503, headers={"Connection": "close"}, body=_ENDING)
-                await _respond(ending, send)
+                await _respond(ENDING, send)
         except ClientLeftError:
             LOG.debug("%s: the client left during %s %s", request.id, request.method, request.path)
         finally:
             watch.end()
 
-    async def _answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
+        """Return the handler's response. Raise ClientLeftError."""
         try:
             return await self._handler(request)
         except ClientLeftError:
@@ -127,10 +128,9 @@ async def _send_stream(chunks: AsyncIterator[bytes], send: Send) -> None:
 def _start(response: Response, length: int | None) -> Message:
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in response.headers.items()
+        for name, value in {**response.headers, **GUARDS}.items()
     ]
     given = any(name == b"content-length" for name, _ in headers)
-    headers += _GUARDS
     if length is not None and not given and response.status not in _BODILESS:
         headers.append((b"content-length", str(length).encode()))
     return {"type": "http.response.start", "status": response.status, "headers": headers}
@@ -220,7 +220,7 @@ def make_server(application: Application) -> RegionServer:
     return RegionServer(
         uvicorn.Config(
             application,
-            http="httptools",
+            http=partial(Connection, application),  # type: ignore[arg-type] # it makes a protocol
             ws="none",
             lifespan="off",
             access_log=False,

@@ -40,6 +40,8 @@ _TIME = "%Y%m%dT%H%M%SZ"
 _CREDENTIAL = re.compile(
     r"(?P<key>[^/]+)/(?P<date>\d{8})/(?P<region>[^/]*)/(?P<service>[^/]+)/aws4_request"
 )
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+"""A path that is signed as it is sent."""
 _V2_RESOURCES = frozenset({
     "accelerate", "acl", "analytics", "cors", "delete", "inventory", "lifecycle", "location",
     "logging", "metrics", "notification", "object-lock", "partNumber", "policy", "replication",
@@ -258,7 +260,7 @@ def _v4_of(fields: tuple[str, str, str], *, time: datetime, token: str, seconds:
         raise MalformedError(
             f"The credential {credential!r} is not ACCESS-KEY/YYYYMMDD/REGION/SERVICE/aws4_request"
         )
-    if found["date"] != time.strftime("%Y%m%d"):
+    if found["date"] != _text_of(time)[:8]:
         raise MalformedError(f"The credential's date is {found['date']}, the request's is not")
     headers = tuple(names.lower().split(";"))
     if "host" not in headers:
@@ -297,6 +299,7 @@ def _v2_time(headers: Mapping[str, str]) -> datetime:
     return time
 
 
+@lru_cache(maxsize=64)
 def _time(text: str) -> datetime:
     try:
         return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
@@ -304,9 +307,14 @@ def _time(text: str) -> datetime:
         raise MalformedError(f"{text!r} is not a time as in 20170102T030405Z") from None
 
 
+@lru_cache(maxsize=64)
+def _text_of(time: datetime) -> str:
+    return time.strftime(_TIME)
+
+
 def _v4(key: bytes, signature: V4, canonical: str) -> str:
     scope = f"{signature.date}/{signature.region}/{signature.service}/aws4_request"
-    time = signature.time.strftime(_TIME)
+    time = _text_of(signature.time)
     digest = hashlib.sha256(canonical.encode("latin-1", "replace")).hexdigest()
     text = f"{ALGORITHM}\n{time}\n{scope}\n{digest}"
     return hmac.digest(key, text.encode(), hashlib.sha256).hex()
@@ -318,6 +326,10 @@ def _canonical_requests(request: Request, signature: V4, payload_hash: str) -> I
     botocore sends what it signs; other clients sign characters encoded and send them bare.
     """
     path, query = request.target or "/", request.query_string
+    if not query and _PLAIN_PATH.fullmatch(path):
+        line = f"{request.method}\n{path}\n"
+        yield _canonical(line, request.headers, signature.headers, payload_hash)
+        return
     if signature.service != _S3:
         path = _normalized(path)
         path, encoded = quote(path, safe="/~"), path
