@@ -9,6 +9,7 @@ there. So this file needs no errors and no streams.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from http import HTTPStatus
 from typing import Any, Protocol, cast
@@ -19,10 +20,13 @@ from uvicorn.server import ServerState
 
 from sagemaker_byoc.region.wire.http import BufferedBody, Request, Response, new_request_id
 
+LOG = logging.getLogger(__name__)
+
 KEEP_ALIVE_SECONDS = 120
 """Longer than SDKs leave a pooled connection idle between two polls."""
 ENDING = Response(status=503, headers={"Connection": "close"}, body=b"the region is ending\n")
 """SDKs try again after a 503, and then fail to connect."""
+FAILURE = b"internal failure; see the region's log\n"
 GUARDS = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
 """An object or an answer of type text/html would be a page of the region's own origin."""
 LARGEST = 256 * 2**10
@@ -172,7 +176,12 @@ class Connection(asyncio.Protocol):
                 self._state.tasks.discard(self._task)
                 self._task = None
         transport = self._require()
-        transport.write(render(response, self._state.default_headers))
+        try:
+            data = render(response, self._state.default_headers)
+        except ValueError:
+            LOG.exception("%s: %s", request.id, request.path)
+            data = render(Response(status=500, body=FAILURE), self._state.default_headers)
+        transport.write(data)
         self._state.total_requests += 1
         self._idle_since = self._loop.time()
         if self._is_closing or response.headers.get("Connection") == "close":

@@ -22,6 +22,7 @@ from sagemaker_byoc.region.core.polling import (
 )
 from sagemaker_byoc.region.wire.connections import (
     ENDING,
+    FAILURE,
     GUARDS,
     KEEP_ALIVE_SECONDS,
     Connection,
@@ -101,7 +102,7 @@ class Application:
             raise
         except Exception:
             LOG.exception("%s: %s %s", request.id, request.method, request.path)
-            return Response(status=500, body=b"internal failure; see the region's log\n")
+            return Response(status=500, body=FAILURE)
 
 
 async def _respond(response: Response, send: Send) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from botocore.auth import (
@@ -160,6 +160,26 @@ def test_a_wrong_key_and_an_unknown_one():
     assert denial(signed(s3, keys=Keys(OWNER.access_key, "other"))) is Denial.MISMATCH
     token = dataclasses.replace(OWNER, token="left from another account")
     assert denial(signed(v4(), keys=token)) is Denial.UNKNOWN_KEY
+
+
+def test_rotated_keys_are_refused_at_once():
+    """What is remembered of a signature (its day's key, its time) admits nobody by itself."""
+    path = f"{HOST}/endpoints/e/invocations"
+    old = signed(v4(), url=path)
+    admit(old)
+    rotated = Keys(OWNER.access_key, "another/secret")
+    assert denial(old, Credentials(rotated)) is Denial.MISMATCH
+    new = signed(v4(), url=path, keys=rotated)
+    admit(new, Credentials(rotated))
+    assert denial(new) is Denial.MISMATCH
+
+
+@pytest.mark.parametrize("path", ["/endpoints/e/invocations", "/a//b/../c", "/a b", "/é/%25", "/"])
+def test_a_path_is_signed_as_botocore_does(path):
+    url = f"{HOST}{quote(path)}"
+    admit(signed(v4(), url=url))
+    moved = dataclasses.replace(signed(v4(), url=url), target="/endpoints/f/invocations")
+    assert denial(moved) is Denial.MISMATCH
 
 
 def test_no_signature_and_one_that_cannot_be_read():

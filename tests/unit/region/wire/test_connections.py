@@ -1,0 +1,244 @@
+"""Invocations that are answered without uvicorn, and connections that are handed to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sagemaker_byoc.region.wire import connections
+from sagemaker_byoc.region.wire.http import BufferedBody, Response
+from sagemaker_byoc.region.wire.server import Application, listen, make_server
+
+SECONDS = 20
+LIMIT = 10**8
+
+
+class Handler:
+    """Echo a request's body; `own` notes for each request whether a Connection has read it."""
+
+    def __init__(self):
+        self.own = []
+        self.requests = []
+        self.waiting = threading.Event()
+        self.left = threading.Event()
+        self.response = None
+
+    async def __call__(self, request):
+        self.requests.append(request)
+        self.own.append(isinstance(request.body, BufferedBody))
+        body = await request.body.read(LIMIT)
+        if body == b"wait":
+            self.waiting.set()
+            try:
+                await asyncio.sleep(SECONDS)
+            except asyncio.CancelledError:
+                self.left.set()
+                raise
+        if body == b"boom":
+            raise ZeroDivisionError("a secret")
+        return self.response or Response(headers={"X-Answer": "é"}, body=b"<%s>" % body)
+
+
+@contextmanager
+def running(handler, loop_factory=uvloop.new_event_loop):
+    server, listener = make_server(Application(handler)), listen(0)
+
+    def run():
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(server.serve(sockets=[listener]))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], server
+    finally:
+        server.should_exit = True
+        thread.join(timeout=SECONDS)
+        listener.close()
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module", params=[uvloop.new_event_loop, asyncio.new_event_loop])
+def served(request):
+    handler = Handler()
+    with running(handler, request.param) as (port, _):
+        yield port, handler
+
+
+@pytest.fixture
+def handler(served):
+    served[1].__init__()
+    return served[1]
+
+
+@pytest.fixture
+def raw(served, handler):
+    with socket.create_connection(("127.0.0.1", served[0]), timeout=SECONDS) as connection:
+        yield connection
+
+
+def invocation(body=b"x", *headers, path="/endpoints/e-1/invocations", version="1.1"):
+    lines = [f"POST {path} HTTP/{version}", "Host: a", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def until(connection, text):
+    data = b""
+    while text not in data:
+        more = connection.recv(65536)
+        assert more, data
+        data += more
+    return data
+
+
+def test_an_invocation_is_answered_in_one_piece(raw, handler):
+    raw.sendall(invocation(b"abc", "X-Two: 1", "x-two: 2"))
+    head, _, body = raw.recv(65536).partition(b"\r\n\r\n")
+    assert body == b"<abc>"
+    lines = head.decode("latin-1").lower().split("\r\n")
+    assert lines[0] == "http/1.1 200 ok"
+    assert {"x-answer: é", "content-length: 5", "x-content-type-options: nosniff"} <= {*lines}
+    assert any(line.startswith("date: ") for line in lines)
+    assert handler.own == [True]
+    request = handler.requests[0]
+    assert (request.method, request.target, request.query_string) == (
+        "POST", "/endpoints/e-1/invocations", "",
+    )  # fmt: skip
+    assert request.headers["x-two"] == "1,2"
+    assert request.headers["content-length"] == "3"
+
+
+def test_requests_follow_each_other_in_any_pieces(raw, handler):
+    for body in (b"1", b"22"):
+        data = invocation(body)
+        for start in range(0, len(data), 40):
+            raw.sendall(data[start : start + 40])
+        until(raw, b"<%s>" % body)
+    assert len({request.id for request in handler.requests}) == 2
+
+
+OTHERS = {
+    "another path": invocation(path="/bucket/key"),
+    "a stream": invocation(path="/endpoints/e/invocations-response-stream"),
+    "a query": invocation(path="/endpoints/e/invocations?a=b"),
+    "an escape": invocation(path="/endpoints/%65/invocations"),
+    "another method": invocation().replace(b"POST", b"PUT"),
+    "a chunked body": b"POST /endpoints/e/invocations HTTP/1.1\r\nHost: a\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    "HTTP/1.0": invocation(version="1.0"),
+    "the last request": invocation(b"x", "Connection: close"),
+    "a question first": invocation(b"x", "Expect: 100-continue"),
+    "a large body": invocation(b"x" * connections.LARGEST),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_the_rest_is_for_uvicorn(raw, handler, kind):
+    raw.sendall(invocation(b"first"))
+    until(raw, b"<first>")
+    raw.sendall(OTHERS[kind])
+    until(raw, b"x>")
+    assert handler.own[0]
+    assert not handler.own[-1]
+    assert len(handler.own) == 2
+
+
+def test_two_requests_at_once(raw, handler):
+    """Both are for uvicorn, which answers in turn."""
+    raw.sendall(invocation(b"1") + invocation(b"2"))
+    found = until(raw, b"<2>")
+    assert found.index(b"<1>") < found.index(b"<2>")
+    assert handler.own == [False, False]
+
+
+def test_a_request_before_the_answer_to_the_last(raw, handler):
+    """It waits for its turn, and a client that sends without end is not read without end."""
+    raw.sendall(invocation(b"wait"))
+    assert handler.waiting.wait(SECONDS)
+    raw.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        raw.sendall(b"x" * 50 * 10**6)
+    assert handler.own == [True]
+
+
+def test_a_handler_ends_when_its_client_leaves(raw, handler):
+    raw.sendall(invocation(b"wait"))
+    assert handler.waiting.wait(SECONDS)
+    raw.close()
+    assert handler.left.wait(SECONDS)
+
+
+def test_a_failure_is_500_and_its_cause_stays_here(raw, caplog):
+    raw.sendall(invocation(b"boom"))
+    answer = until(raw, connections.FAILURE)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"secret" not in answer
+    assert "a secret" in caplog.text
+
+
+def test_a_header_cannot_begin_another(raw, handler, caplog):
+    handler.response = Response(headers={"X": "a\r\nSet-Cookie: b"}, body=b"")
+    raw.sendall(invocation())
+    assert b"Cookie" not in until(raw, connections.FAILURE)
+
+
+def test_an_answer_may_end_the_connection(raw, handler):
+    handler.response = Response(headers={"Connection": "close"}, body=b"last")
+    raw.sendall(invocation())
+    until(raw, b"last")
+    assert raw.recv(1) == b""
+
+
+@given(data=st.binary(max_size=60), cut=st.integers(0, 80))
+@settings(max_examples=40, deadline=None)
+def test_what_is_not_http_is_refused(served, data, cut):
+    """In the path, in the headers, or in the place of the next request."""
+    port, handler = served
+    handler.__init__()
+    text = invocation(b"")
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
+        connection.sendall(text[:cut] + b"\x00" + data + text[cut:])
+        connection.shutdown(socket.SHUT_WR)
+        found = b""
+        while more := connection.recv(65536):
+            found += more
+    assert not any(b"\x00" in value.encode("latin-1") for r in handler.requests
+                   for value in [r.target, *r.headers, *r.headers.values()])  # fmt: skip
+    assert found.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 200 ")) or not found
+
+
+def test_an_idle_connection_is_closed(monkeypatch):
+    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.05)
+    with (
+        running(Handler()) as (port, _),
+        socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as raw,
+    ):
+        raw.sendall(invocation())
+        until(raw, b"<x>")
+        assert raw.recv(1) == b""
+
+
+@pytest.mark.slow
+def test_the_end_of_the_server(monkeypatch):
+    """Idle connections are closed at once; a request that still waits is told."""
+    monkeypatch.setattr("sagemaker_byoc.region.wire.server.CLOSING_SECONDS", 1)
+    handler = Handler()
+    with (
+        running(handler) as (port, server),
+        socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as idle,
+        socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as waiting,
+    ):
+        idle.sendall(invocation())
+        until(idle, b"<x>")
+        waiting.sendall(invocation(b"wait"))
+        assert handler.waiting.wait(SECONDS)
+        server.should_exit = True
+        assert idle.recv(1) == b""
+        assert until(waiting, b"ending").startswith(b"HTTP/1.1 503 ")
