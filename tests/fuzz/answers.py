@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # as pytest does
 
-from tests.unit.serving.harness import JSON, Reply, Server, wait_until
+from tests.unit.serving.harness import JSON, ONE_WORKER, Reply, Server, wait_until
 from tests.unit.serving.http.websocket import CLOSE, Client, RefusedError
 from tests.zoo.models.odd.oddities import ACTS, RAISES, VALUES
 
@@ -44,6 +44,7 @@ class Odd(Server):
     def __init__(self, root, kind="stages", **environ):
         settings = {
             "ODD": kind,
+            **ONE_WORKER,
             "SAGEMAKER_ENABLE_STATEFUL_SESSIONS": "true",
             "SAGEMAKER_MODEL_SERVER_TIMEOUT": "30",
             "BYOC_CAPTURE": str(root / "capture"),

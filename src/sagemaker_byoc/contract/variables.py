@@ -147,6 +147,12 @@ MAX_PAYLOAD_IN_MB = _theirs(
 )
 WORKERS = _theirs("SAGEMAKER_MODEL_SERVER_WORKERS", SERVE, _TOOLKIT)
 CLASSIC_WORKERS = _theirs("MODEL_SERVER_WORKERS", SERVE, _CLASSIC)
+WORKER_START = _ours(
+    "BYOC_WORKER_START",
+    SERVE,
+    "0032",
+    "auto: workers are forked from one loaded model if that is safe; spawn: each loads it",
+)
 TIMEOUT = _theirs(
     "SAGEMAKER_MODEL_SERVER_TIMEOUT",
     SERVE,

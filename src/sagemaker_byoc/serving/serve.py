@@ -19,7 +19,7 @@ from sagemaker_byoc.serving.capture.options import prepare, warnings
 from sagemaker_byoc.serving.reader import Reader, without_effect
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.supervisor.model_processes import worker_environ
+from sagemaker_byoc.serving.supervisor.slots import worker_environ
 from sagemaker_byoc.serving.supervisor.supervisor import Supervisor
 
 BACKLOG = 2048
@@ -127,13 +127,17 @@ def _link_socket() -> socket.socket:
 
 def banner(settings: Settings, port: int) -> str:
     limit = "unbounded" if settings.payload is None else f"{settings.payload / 2**20:g} MiB"
-    one = f"{settings.slots} model worker(s)"
-    workers = "many models, one worker each" if settings.is_multi_model else one
+    if settings.is_multi_model:
+        workers = f"many models, one worker each of {settings.threads} thread(s)"
+    elif settings.is_automatic:  # the loaded model decides
+        workers = f"up to {settings.slots} model workers"
+    else:
+        workers = f"{settings.slots} model worker(s) of {settings.threads} thread(s)"
     parts = (
         f"serve on {settings.host}:{port}",
         f"{settings.cpus} cpus",
         f"{len(settings.gpus)} gpus",
-        f"{workers} of {settings.threads_per_slot} thread(s)",
+        workers,
         f"queue {settings.queue}",
         f"payload {limit}",
         f"deadline {settings.deadline:g} s",

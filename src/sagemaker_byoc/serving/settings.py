@@ -30,6 +30,12 @@ CONVERSATION_SECONDS = 1800.0
 SESSION_SECONDS = 1200.0
 EVENT_LOOPS = ("auto", "asyncio", "uvloop")
 CSV_HEADERS = ("absent", "present", "auto")
+WORKER_STARTS = ("auto", "spawn")
+MOST_WORKERS = 16
+"""Workers that are started without being asked for."""
+THREADS_SHARE = 4
+"""A worker computes on this fraction (1/n) of the CPUs, and on at least one."""
+OMP_THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,9 @@ class Settings:
     host: str
     port: int
     slots: int
+    """Workers; if `is_automatic`, the most that the loaded model may turn out to need."""
+    threads: int
+    """Threads of one worker, if the model does not choose another number."""
     cpus: int
     gpus: tuple[str, ...]
     payload: int | None
@@ -58,6 +67,9 @@ class Settings:
     stream_deadline: float
     transform_megabytes: int
     batch_strategy: str
+    is_automatic: bool = False
+    """Whether the process that loads the model decides how many workers there are."""
+    worker_start: str = "auto"
     allow_pickle: bool = False
     sessions: int = 0
     """Sessions that may be open at the same time; 0 leaves their headers to the handlers."""
@@ -91,16 +103,17 @@ class Settings:
         return Path(self.model_url) if self.model_url else self.tree.model
 
     @property
-    def threads_per_slot(self) -> int:
-        return max(1, self.cpus // self.slots)
+    def may_fork(self) -> bool:
+        """Return whether workers may be copies of one process that has loaded the model."""
+        several = self.slots > 1 and not self.is_multi_model
+        return several and not self.gpus and self.worker_start == "auto"
 
-    @property
-    def concurrent_transforms(self) -> int:
+    def concurrent_transforms(self, workers: int) -> int:
         """Return how many requests keep every worker busy while the next ones arrive, within the
         platform's limit on their total size."""
-        wanted = 2 * self.slots * max(1, self.batch)
+        wanted = 2 * workers * max(1, self.batch)
         fits = http.TRANSFORM_PRODUCT.value // max(1, self.transform_megabytes)
-        return max(1, min(wanted, fits, self.slots + self.queue))
+        return max(1, min(wanted, fits, workers + self.queue))
 
     def gpu_of(self, slot: int) -> str | None:
         """Return the GPU that a slot sees; slots beyond the number of GPUs share them in turn."""
@@ -119,7 +132,11 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Read the settings; raise ContractError for an invalid value."""
         read = Reader(environ)
-        gpus = machine.visible_gpus(environ)
+        gpus, cpus = machine.visible_gpus(environ), machine.usable_cpus()
+        is_multi_model = read.text(variables.MULTI_MODEL).lower() == "true"
+        slots = read.count(variables.WORKERS, variables.CLASSIC_WORKERS, default=0)
+        is_automatic = not slots and not gpus and not is_multi_model
+        slots = slots or (min(cpus, MOST_WORKERS) if is_automatic else len(gpus) or 1)
         is_batch = environ.get(variables.BATCH_TRANSFORM, "").lower() == "true"
         deadline = http.BATCH_DEADLINE if is_batch else http.REALTIME_DEADLINE
         return cls(
@@ -130,8 +147,9 @@ class Settings:
             program_dir=str(baked_program_dir(environ)),
             host=read.text(variables.BIND_HOST) or "0.0.0.0",  # noqa: S104 - a container's port
             port=read.count(variables.BIND_TO_PORT, default=http.PORT.value, most=65535),
-            slots=read.count(variables.WORKERS, variables.CLASSIC_WORKERS, default=len(gpus) or 1),
-            cpus=machine.usable_cpus(),
+            slots=slots,
+            threads=_threads(environ, cpus) if is_automatic else max(1, cpus // slots),
+            cpus=cpus,
             gpus=gpus,
             payload=_payload(read, is_batch=is_batch),
             deadline=read.seconds(
@@ -152,6 +170,8 @@ class Settings:
             ),
             transform_megabytes=_transform_megabytes(read),
             batch_strategy=_batch_strategy(environ),
+            is_automatic=is_automatic and slots > 1,
+            worker_start=read.choice(variables.WORKER_START, WORKER_STARTS),
             allow_pickle=read.flag(variables.ALLOW_PICKLE),
             sessions=_sessions(read),
             session_seconds=read.seconds(variables.SESSIONS_EXPIRATION, default=SESSION_SECONDS),
@@ -163,10 +183,16 @@ class Settings:
             error_budget=read.seconds(variables.ERROR_BUDGET, default=100.0, least=0.0),
             event_loop=read.choice(variables.EVENT_LOOP, EVENT_LOOPS),
             is_batch=is_batch,
-            is_multi_model=read.text(variables.MULTI_MODEL).lower() == "true",
+            is_multi_model=is_multi_model,
             model_memory=read.count(variables.MODEL_MEMORY, default=0, least=0) * 2**20 or None,
             capture=CaptureSettings.read(read),
         )
+
+
+def _threads(environ: Mapping[str, str], cpus: int) -> int:
+    """Return the threads of one worker: the user's number, else a quarter of the CPUs."""
+    wanted = environ.get(OMP_THREADS, "").partition(",")[0].strip()
+    return int(wanted) if wanted.isdecimal() and int(wanted) else max(1, cpus // THREADS_SHARE)
 
 
 def _payload(read: Reader, *, is_batch: bool) -> int | None:

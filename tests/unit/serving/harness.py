@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 ZOO = pathlib.Path(__file__).parents[2] / "zoo" / "models"
 JSON = "application/json"
+ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+"""For tests of what one worker does with several requests, and of its end."""
 
 
 def wait_until(condition, *, timeout=20.0):
@@ -123,10 +125,11 @@ class Server:
     def send_signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
 
-    def wait_both(self):
+    def wait_both(self, workers=2):
         """Wait for the second of two workers too."""
         self.wait_ready()
-        wait_until(lambda: "byoc_workers_ready 2" in self.request("GET", "/metrics").text)
+        ready = f"byoc_workers_ready {workers}\n"
+        wait_until(lambda: ready in self.request("GET", "/metrics").text)
         return self
 
     def request(self, method, path, body=None, headers=None, *, timeout=30):

@@ -8,17 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract import http, machine
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.serving.reader import without_effect
-from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.settings import MOST_WORKERS, Settings
 
 
 def test_defaults():
     """An empty environment is the real-time contract."""
     settings = Settings.from_environ({"CUDA_VISIBLE_DEVICES": ""})
     assert (settings.port, settings.payload) == (http.PORT.value, http.PAYLOAD.value)
-    assert (settings.slots, settings.deadline) == (1, http.REALTIME_DEADLINE.value)
+    assert settings.slots == min(machine.usable_cpus(), MOST_WORKERS)
+    assert settings.is_automatic == (settings.slots > 1)
+    assert settings.deadline == http.REALTIME_DEADLINE.value
     assert settings.gpu_of(0) is None
 
 
@@ -27,6 +29,24 @@ def test_travels():
     settings = replace(Settings.from_environ({}), gpus=("3", "5"))
     assert Settings.from_json(settings.to_json()) == settings
     assert [settings.gpu_of(slot) for slot in range(3)] == ["3", "5", "3"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "slots", "may_fork"),
+    [
+        ({"SAGEMAKER_MODEL_SERVER_WORKERS": "3"}, 3, True),
+        ({"MODEL_SERVER_WORKERS": "3", "BYOC_WORKER_START": "spawn"}, 3, False),
+        ({"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}, 1, False),
+        ({"SAGEMAKER_MULTI_MODEL": "true"}, 1, False),
+    ],
+)
+def test_workers(environ, slots, may_fork):
+    """The variable decides; a multi-model endpoint has one process per model."""
+    settings = Settings.from_environ({"CUDA_VISIBLE_DEVICES": "", **environ})
+    assert (settings.slots, settings.may_fork) == (slots, may_fork)
+    assert not settings.is_automatic
+    assert settings.threads == max(1, settings.cpus // slots)
+    assert not replace(settings, gpus=("0", "1")).may_fork
 
 
 def test_batch():
@@ -49,6 +69,7 @@ def test_batch():
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "0"),
         ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/*"),
         ("BYOC_CSV_HEADER", "perhaps"),
+        ("BYOC_WORKER_START", "forkserver"),
     ],
 )
 def test_nonsense(name, value):
@@ -105,8 +126,8 @@ def test_empty_port_is_the_default():
 def test_transforms():
     """No more at once than the platform's product of requests and megabytes allows."""
     environ = {"SAGEMAKER_MODEL_SERVER_WORKERS": "40", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "20"}
-    assert Settings.from_environ(environ).concurrent_transforms == 5
-    assert Settings.from_environ({"BYOC_BATCH": "4"}).concurrent_transforms == 8
+    assert Settings.from_environ(environ).concurrent_transforms(40) == 5
+    assert Settings.from_environ({"BYOC_BATCH": "4"}).concurrent_transforms(1) == 8
     unlimited = Settings.from_environ(
         {"SAGEMAKER_BATCH": "true", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}
     )

@@ -6,11 +6,14 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Self
 
+ADOPTION = 5.0
+"""Seconds for the end of the process between a worker and the one that forked it."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _DEFAULTS = (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -25,9 +28,24 @@ def adopt_orphans() -> None:
 def end_with_parent() -> None:
     """Let the kernel end this process when its parent is killed; a container does so anyway."""
     parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
+    if not _ends_with(parent):
         sys.exit(0)
+
+
+def _ends_with(parent: int) -> bool:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    return os.getppid() == parent
+
+
+def is_adopted(parent: int) -> bool:
+    """Wait until `parent` is this process's parent, and return whether it is; this process then
+    ends with it."""
+    until = time.monotonic() + ADOPTION
+    while os.getppid() != parent:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.001)
+    return _ends_with(parent)
 
 
 def spawn(

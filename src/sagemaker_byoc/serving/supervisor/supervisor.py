@@ -12,14 +12,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.supervisor.model_processes import ModelProcesses, Slot
+from sagemaker_byoc.serving.supervisor.model_processes import ModelProcesses
 from sagemaker_byoc.serving.supervisor.processes import SignalPipe
+from sagemaker_byoc.serving.supervisor.slots import Slot
+from sagemaker_byoc.serving.supervisor.workers import LoadFailedError, Workers
 
 FRONT = "sagemaker_byoc.serving.front"
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -40,16 +42,15 @@ class Supervisor:
         self._link = link
         ours, self._fronts_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._models = ModelProcesses(ours, start=self._start_worker, kill_after=WORKER_STOP)
-        # On a multi-model endpoint all models come by request.
-        fixed = 0 if settings.is_multi_model else settings.slots
-        self._fixed = [Slot(index) for index in range(fixed)]
         self._front: int | None = None
         self._exit_code: int | None = None
         self._selector = selectors.DefaultSelector()
+        # On a multi-model endpoint it has none: all models come by request.
+        self._workers = Workers(settings, link, self._selector)
 
     @property
     def _slots(self) -> list[Slot]:
-        return [*self._fixed, *self._models.slots.values()]
+        return [*self._workers.slots, *self._models.slots.values()]
 
     def run(self) -> int:
         """Run until a stop signal, or a failure that only a new container can fix."""
@@ -59,7 +60,11 @@ class Supervisor:
             try:
                 self._start_all()
                 while self._exit_code is None:
-                    self._step(signals)
+                    try:
+                        self._step(signals)
+                    except LoadFailedError as error:
+                        log.say(f"{error}; giving up")
+                        self._exit_code = ExitCode.MODEL_FAILED
                 self._drain(signals)
                 return self._exit_code
             finally:
@@ -78,8 +83,7 @@ class Supervisor:
         # The front's copies are the only ones now: once it closes them, connections are refused.
         self._http.close()
         self._fronts_end.close()
-        for slot in self._fixed:
-            self._start_worker(slot)
+        self._workers.start_all()
 
     def _start_worker(self, slot: Slot) -> None:
         slot.start(self._settings, self._link)
@@ -93,19 +97,25 @@ class Supervisor:
                 log.say(f"{signal.Signals(number).name}: finishing running requests")
                 self._exit_code = ExitCode.OK
                 return
-        for pid, returncode in processes.reap():
+        ended = processes.reap()
+        self._workers.handle_messages()  # a worker has reported its pid before it can be reaped
+        for pid, returncode in ended:
             self._on_end(pid, returncode)
         self._models.handle_messages()
         now = time.monotonic()
-        for slot in self._slots:
-            if self._exit_code is None and slot.start_at is not None and slot.start_at <= now:
+        if self._exit_code is not None:
+            return
+        self._workers.start_due(now)
+        for slot in self._models.slots.values():
+            if slot.start_at is not None and slot.start_at <= now:
                 self._start_worker(slot)
 
     def _seconds_to_next(self) -> float | None:
         """Return the seconds until something is due."""
         times = [slot.start_at for slot in self._slots if slot.start_at is not None]
         start = max(0.0, min(times) - time.monotonic()) if times else None
-        due = [seconds for seconds in (start, self._models.step()) if seconds is not None]
+        steps = (start, self._models.step(), self._workers.step(time.monotonic()))
+        due = [seconds for seconds in steps if seconds is not None]
         return min(due, default=None)
 
     def _on_end(self, pid: int, returncode: int) -> None:
@@ -115,39 +125,26 @@ class Supervisor:
             log.say(f"the front {processes.describe(returncode)}; nothing can be served")
             self._exit_code = ExitCode.INTERNAL
             return
-        for slot in self._slots:
+        self._workers.on_end(pid, returncode)
+        for slot in list(self._models.slots.values()):
             if pid == slot.pid:
                 processes.kill_session(pid)  # what it started ends with it
-                if slot.model:
-                    self._models.on_end(slot, returncode)
-                else:
-                    self._on_worker_end(slot, returncode)
-
-    def _on_worker_end(self, slot: Slot, returncode: int) -> None:
-        slot.read_report()
-        slot.pid = None
-        how = processes.describe(returncode)
-        if not slot.was_loaded:
-            log.say(f"the model can't be loaded: the worker of slot {slot.index} {how}; giving up")
-            self._exit_code = ExitCode.MODEL_FAILED
-            return
-        delay = slot.restarts.died(time.monotonic())
-        if delay is None:
-            log.say(f"slot {slot.index}: its worker {how}, again and again; giving up")
-            self._exit_code = ExitCode.MODEL_FAILED
-            return
-        log.say(f"slot {slot.index}: its worker {how}; a new one starts in {delay:g} s")
-        slot.start_at = time.monotonic() + delay
+                self._models.on_end(slot, returncode)
 
     # ── the end ──
 
     def _drain(self, signals: SignalPipe) -> None:
         """End the front first, with all its requests; then the workers, which have none left."""
         self._selector.unregister(self._models.channel)  # no model is loaded or unloaded any more
+        self._workers.stop_watching()
         if self._front is not None:
             processes.send(self._front, signal.SIGTERM)
             self._await_end(signals, [self._front], self._drain_time())
-        pids = [slot.pid for slot in self._slots if slot.pid is not None]
+        self._end_all(signals, [slot.pid for slot in self._slots])
+        self._end_all(signals, [self._workers.template_pid])  # what it made, workers may use
+
+    def _end_all(self, signals: SignalPipe, found: Sequence[int | None]) -> None:
+        pids = [pid for pid in found if pid is not None]
         for pid in pids:
             processes.send(pid, signal.SIGTERM)
         self._await_end(signals, pids, WORKER_STOP)
@@ -158,9 +155,7 @@ class Supervisor:
         Without a model no request is in flight, and a front that is still starting may not have
         received the signal.
         """
-        for slot in self._fixed:
-            slot.read_report()
-        if self._settings.is_multi_model or any(slot.was_loaded for slot in self._fixed):
+        if self._settings.is_multi_model or self._workers.was_loaded:
             return self._settings.drain + 1
         return WORKER_STOP
 
@@ -176,11 +171,13 @@ class Supervisor:
         for pid, _ in ended:
             waiting.discard(pid)
             self._front = None if pid == self._front else self._front
+            self._workers.forget_template(pid)
             for slot in self._slots:
                 slot.pid = None if pid == slot.pid else slot.pid
 
     def _kill_all(self) -> None:
-        for pid in (self._front, *(slot.pid for slot in self._slots)):
+        left = (self._workers.template_pid, *(slot.pid for slot in self._slots))
+        for pid in (self._front, *left):
             if pid is not None:
                 processes.kill_session(pid)
         for slot in self._slots:

@@ -1,5 +1,5 @@
 """The worker's main loop: load, report, then answer one request after the other, across restarts of
-the front."""
+the front. A loader decides after the load how many workers there are, and whether to fork them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import orjson
 
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log
@@ -30,7 +31,8 @@ from sagemaker_byoc.serving.link import (
     requests_of,
 )
 from sagemaker_byoc.serving.settings import Settings, find_handlers
-from sagemaker_byoc.serving.supervisor.model_processes import LOADED
+from sagemaker_byoc.serving.supervisor.slots import LOADED, Channel
+from sagemaker_byoc.serving.worker import capacity
 from sagemaker_byoc.serving.worker.code import guard, handlers
 from sagemaker_byoc.serving.worker.code.apps import AppError
 from sagemaker_byoc.serving.worker.code.guard import Failure
@@ -39,6 +41,7 @@ from sagemaker_byoc.serving.worker.code.model_files import ModelError
 from sagemaker_byoc.serving.worker.conversations import Exchange
 from sagemaker_byoc.serving.worker.jobs import failed
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
+from sagemaker_byoc.serving.worker.template import Descriptors, Template, obstacle
 
 PAUSE = 0.05
 """Seconds between two attempts to reach the front."""
@@ -51,9 +54,13 @@ PLAIN = (HandlerError, ModelError, ContractError, AppError)
 class Worker:
     """One slot's process."""
 
-    def __init__(self, settings: Settings, *, slot: int, link_name: str) -> None:
+    def __init__(
+        self, settings: Settings, *, slot: int, link_name: str, of: int = 0, is_loader: bool = False
+    ) -> None:
         self._settings = settings
         self._slot = slot
+        self._of = of
+        self._is_loader = is_loader
         self._address = f"\0{link_name}"
         self._who = f"model {settings.model_name}" if settings.model_name else f"slot {slot}"
         self._speaks = slot == 0 or bool(settings.model_name)
@@ -61,20 +68,28 @@ class Worker:
         self._faults = 0
         self._supervisor = os.getppid()
 
-    def run(self, report: int) -> int:
+    def run(self, channel: Channel) -> int:
         """Run; return an exit code only if the model cannot be loaded or nothing can be
         answered."""
-        link, inbox = self._connect()
-        held = [guard.Held.of(number) for number in (report, link.fileno(), inbox.fileno())]
+        # What a loader is going to be is known after the load: only a worker has a link.
+        ends = None if self._is_loader else self._connect()
+        held = [guard.Held.of(end.fileno()) for end in (channel, *(ends or ()))]
+        before = Descriptors()
         loaded: list[Pipeline] = []
         failure = guard.attempt(lambda: loaded.append(self._load(held)))
         if failure is not None:
-            self._tell_failure(link, failure)
+            self._tell_failure((ends or self._connect())[0], failure)
             return ExitCode.MODEL_FAILED
         (pipeline,) = loaded
+        if self._is_loader:
+            gc.collect()
         gc.freeze()  # torch alone is 165,000 objects; one look at them all takes 0.2 s
-        os.write(report, LOADED)
-        os.close(report)
+        if not self._is_loader:
+            channel.send(LOADED)
+        elif not self._settle(channel, before.opened(), pipeline):
+            return ExitCode.INTERNAL
+        channel.close()
+        link, inbox = ends or self._connect()
         while True:
             guard.hold(guard.Held.of(link.fileno()), guard.Held.of(inbox.fileno()))
             failure = guard.attempt(self._serve, link, inbox, pipeline)
@@ -88,12 +103,46 @@ class Worker:
             inbox.close()
             link, inbox = self._connect()
 
+    def _settle(self, channel: Channel, opened: list[int], pipeline: Pipeline) -> bool:
+        """Decide how many workers there are and become one, by a fork if there are several; return
+        False if a template can't continue."""
+        settings, measured = self._settings, capacity.Loaded.measure(self._settings)
+        plan = capacity.decide(settings, measured, is_forked=settings.may_fork)
+        problem = "" if settings.may_fork else f"{variables.WORKER_START}=spawn"
+        if plan.workers > 1 and not problem:
+            problem = obstacle(opened)
+            plan = capacity.decide(settings, measured, is_forked=not problem)
+        forks = plan.workers > 1 and not problem
+        how = "forked from one loaded model" if forks else f"each loads the model: {problem}"
+        more = f", {how}" if plan.workers > 1 else ""
+        more += f"; {plan.why}" if plan.why else ""
+        log.say(f"{plan.workers} worker(s) of {plan.threads} thread(s){more}")
+        self._of = plan.workers
+        channel.send(LOADED, workers=plan.workers, threads=plan.threads, forks=forks)
+        if forks:
+            template = Template(channel, self._supervisor, opened)
+            slots: list[int] = []
+            while not slots:
+                failure = guard.attempt(lambda: slots.append(template.wait()))
+                if failure is not None:
+                    log.say(f"in the process that workers are forked from: {failure.explained}")
+                    self._faults += 1
+                if self._faults >= FAULTS:
+                    return False
+            (self._slot,) = slots
+            self._who, self._speaks = f"slot {self._slot}", self._slot == 0
+            self._faults = 0
+            pipeline.slot = self._slot
+        if settings.is_automatic:
+            capacity.use_threads(plan.threads)
+        return True
+
     def _connect(self) -> tuple[Link, Link]:
         """Connect to the front; return the link and the end that requests arrive on.
 
         The supervisor holds the listening socket, so this works while the front restarts.
         """
-        greeting = {"slot": self._slot, "model": self._settings.model_name}
+        greeting = {"slot": self._slot, "of": self._of, "model": self._settings.model_name}
         while True:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             connection.settimeout(None)  # user code may have set another default

@@ -7,7 +7,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.serving.harness import JSON, Server, wait_until
+from tests.unit.serving.harness import JSON, ONE_WORKER, Server, wait_until
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -20,7 +20,7 @@ def pool():
 
 @pytest.fixture(scope="module")
 def batching(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("batching"), "batching") as running:
+    with Server(tmp_path_factory.mktemp("batching"), "batching", **ONE_WORKER) as running:
         yield running.wait_ready()
 
 
@@ -135,7 +135,7 @@ def check_metrics(server):
 
 def test_operator_decides_on_batches(tmp_path, pool):
     """The variable comes before the handlers' own word."""
-    with Server(tmp_path, "batching", BYOC_BATCH="1") as server:
+    with Server(tmp_path, "batching", BYOC_BATCH="1", **ONE_WORKER) as server:
         server.wait_ready()
         gather(server, pool, [[1, 1]], [[2, 2]])
         assert sizes(server) == ["1x(2,)int64"] * 2

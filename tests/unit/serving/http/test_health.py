@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.serving.harness import Server, children, wait_until
+from tests.unit.serving.harness import ONE_WORKER, Server, children, wait_until
 from tests.unit.serving.http.websocket import Client
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, SERVE_STOP_GRACE
@@ -48,7 +48,8 @@ def kill_worker(server):
 
 def test_short_restart(tmp_path):
     """While the only worker is replaced, /ping says 200 and requests wait for the new one."""
-    with Server(tmp_path, "slow_load") as server, ThreadPoolExecutor() as pool:
+    server = Server(tmp_path, "slow_load", **ONE_WORKER)
+    with server, ThreadPoolExecutor() as pool:
         server.let_go("load")
         server.wait_ready()
         kill_worker(server)
@@ -62,7 +63,8 @@ def test_short_restart(tmp_path):
 
 def test_long_restart(tmp_path):
     """When it takes longer than a request may wait, /ping says why nothing can be answered."""
-    with Server(tmp_path, "slow_load", SAGEMAKER_MODEL_SERVER_TIMEOUT="1") as server:
+    environ = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "1", **ONE_WORKER}
+    with Server(tmp_path, "slow_load", **environ) as server:
         server.let_go("load")
         server.wait_ready()
         kill_worker(server)

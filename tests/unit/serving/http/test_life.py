@@ -8,7 +8,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.serving.harness import Server, children, is_alive, wait_until
+from tests.unit.serving.harness import ONE_WORKER, Server, children, is_alive, wait_until
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -79,7 +79,7 @@ def test_bad_settings(tmp_path, environ, cause):
 
 def test_drain(tmp_path):
     """SIGTERM: what is under way is finished and answered, nothing new gets in, exit 0."""
-    environ = {"BYOC_QUEUE": "1"}
+    environ = {"BYOC_QUEUE": "1", **ONE_WORKER}
     with Server(tmp_path, "obedient", **environ) as server, ThreadPoolExecutor() as pool:
         server.wait_ready()
         waiting = [pool.submit(server.command, "wait last") for _ in range(3)]

@@ -8,7 +8,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.serving.harness import Server, children, wait_until
+from tests.unit.serving.harness import ONE_WORKER, Server, children, wait_until
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -19,14 +19,12 @@ SLOTS, QUEUE = 2, 2
 def server(tmp_path_factory):
     environ = {"SAGEMAKER_MODEL_SERVER_WORKERS": str(SLOTS), "BYOC_QUEUE": str(QUEUE)}
     with Server(tmp_path_factory.mktemp("two"), "obedient", **environ) as running:
-        running.wait_ready()
-        wait_until(lambda: running.log.count("model loaded") == SLOTS)
-        yield running
+        yield running.wait_both()
 
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory):
-    environ = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "0.4", "BYOC_STUCK_GRACE": "0.2"}
+    environ = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "0.4", "BYOC_STUCK_GRACE": "0.2", **ONE_WORKER}
     with Server(tmp_path_factory.mktemp("hasty"), "obedient", **environ) as running:
         yield running.wait_ready()
 
@@ -102,7 +100,7 @@ def test_killed_worker(server, pool):
     assert server.ping().status == 200
     server.let_go("other")
     assert other.result().status == 200
-    wait_until(lambda: server.log.count("model loaded") == SLOTS + 1)
+    server.wait_both()
 
 
 def test_killed_front(server):

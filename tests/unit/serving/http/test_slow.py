@@ -10,7 +10,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.serving.harness import Server, wait_until
+from tests.unit.serving.harness import ONE_WORKER, Server, wait_until
 from tests.unit.serving.http.wire_cases import SMALL, Wire, get, post
 
 pytestmark = pytest.mark.slow  # real processes
@@ -21,7 +21,8 @@ HALF = post(bytes(1000))[:-500]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("obedient"), "obedient", BYOC_QUEUE=str(QUEUE)) as running:
+    environ = {"BYOC_QUEUE": str(QUEUE), **ONE_WORKER}
+    with Server(tmp_path_factory.mktemp("obedient"), "obedient", **environ) as running:
         yield running.wait_ready()
 
 

@@ -8,14 +8,14 @@ import json
 import signal
 
 import pytest
-from tests.unit.serving.harness import Server, wait_until
+from tests.unit.serving.harness import ONE_WORKER, Server, wait_until
 
 pytestmark = pytest.mark.slow  # real processes
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    environ = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "20"}
+    environ = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "20", **ONE_WORKER}
     with Server(tmp_path_factory.mktemp("streaming"), "streaming", **environ) as running:
         yield running.wait_ready()
 

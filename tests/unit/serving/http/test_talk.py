@@ -7,7 +7,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.serving.harness import Server, is_alive, wait_until
+from tests.unit.serving.harness import ONE_WORKER, Server, is_alive, wait_until
 from tests.unit.serving.http import websocket
 from tests.unit.serving.http.websocket import BINARY, PING, PONG, TEXT, RefusedError
 
@@ -43,7 +43,7 @@ def server(talking):
 @pytest.fixture
 def alone(tmp_path):
     """A server whose processes the test ends."""
-    with Server(tmp_path, "talking") as found:
+    with Server(tmp_path, "talking", **ONE_WORKER) as found:
         yield found.wait_ready()
 
 

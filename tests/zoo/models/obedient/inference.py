@@ -61,7 +61,7 @@ def input_fn(body, content_type):
 def predict_fn(data, model):
     command, _, argument = data.partition(" ")
     result = COMMANDS.get(command, lambda _: None)(argument)
-    return result or f"{model} {data}"
+    return result or f"{os.getpid()} {data}"
 
 
 def output_fn(prediction, accept):

@@ -72,6 +72,10 @@ class Admission:
         self.requests = 0
         self.arriving = 0
 
+    def shrink(self, requests: int) -> None:
+        """Admit that many requests less at the same time."""
+        self._most_requests -= requests
+
     def check(self) -> None:
         """Raise Unavailable if no further request can be let in now."""
         if self.requests >= self._most_requests:

@@ -166,7 +166,19 @@ class Broker(Hooks):
         """Return the slots whose worker has ended or has not come back yet."""
         return set(self._slots).difference(self.present())
 
+    @property
+    def size(self) -> int:
+        """Return how many workers there are, or may be as long as none has said."""
+        return len(self._slots)
+
     # ── what the workers' side reports ──
+
+    def resize(self, count: int) -> None:
+        """Drop the slots that get no worker, as a worker that knows their number says."""
+        dropped = [index for index in self._slots if index >= count]
+        for index in dropped:
+            del self._slots[index]
+        self.admission.shrink(len(dropped))
 
     def join(self, lane: Lane) -> None:
         """Register a worker that has connected; an earlier lane of its slot is dead."""

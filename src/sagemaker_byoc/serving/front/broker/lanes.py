@@ -223,5 +223,8 @@ class WorkerLane:
         broker = self._find(str(model))
         self._requests, self._inbox = connected_by(hello.body), connected_by(inbox.body)
         self.slot = 0 if model else slot
+        of = hello.meta.get("of")
+        if isinstance(of, int) and of > self.slot:
+            broker.resize(of)
         broker.join(self)
         self._broker = broker

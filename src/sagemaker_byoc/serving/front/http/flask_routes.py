@@ -67,7 +67,12 @@ class FlaskRoutes:
             return refused(Refusal(DEFECT), request_id)
 
 
-def create_app(settings: Settings, metrics: Metrics, gauges: Callable[[], Gauges]) -> Flask:
+def create_app(
+    settings: Settings,
+    metrics: Metrics,
+    gauges: Callable[[], Gauges],
+    workers: Callable[[], int],
+) -> Flask:
     """Return the application: metrics, execution parameters, and 404 and 405 as JSON."""
     from flask import Flask, Response, jsonify  # noqa: PLC0415 - see FlaskRoutes
     from werkzeug.exceptions import HTTPException  # noqa: PLC0415
@@ -82,7 +87,7 @@ def create_app(settings: Settings, metrics: Metrics, gauges: Callable[[], Gauges
     def execution_parameters() -> Response:
         """Answer what a batch transform job may ask; numbers are JSON numbers."""
         return jsonify(
-            MaxConcurrentTransforms=settings.concurrent_transforms,
+            MaxConcurrentTransforms=settings.concurrent_transforms(workers()),
             BatchStrategy=settings.batch_strategy,
             MaxPayloadInMB=settings.transform_megabytes,
         )

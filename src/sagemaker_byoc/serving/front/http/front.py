@@ -103,7 +103,9 @@ class BaseFront(ABC):
         self.metrics = Metrics()
         self.journal = Journal()
         self.ledger = Ledger(self.metrics, self.journal)
-        self.flask = FlaskRoutes(lambda: create_app(settings, self.metrics, self.gauges))
+        self.flask = FlaskRoutes(
+            lambda: create_app(settings, self.metrics, self.gauges, self.workers)
+        )
         self.recorder = None if settings.capture is None else Recorder(settings.capture)
         self.handed_over: dict[object, Unsent] = {}
         """Requests that a connection began without a task and needs a task to answer, by
@@ -156,6 +158,10 @@ class BaseFront(ABC):
     def brokers(self) -> Sequence[Broker]:
         """Return the brokers, one per model."""
 
+    def workers(self) -> int:
+        """Return how many workers one model has."""
+        return self.settings.slots
+
     @abstractmethod
     def health(self) -> Health: ...
 
@@ -205,6 +211,9 @@ class Front(BaseFront):
 
     def brokers(self) -> Sequence[Broker]:
         return (self.broker,)
+
+    def workers(self) -> int:
+        return self.broker.size
 
     def tick(self) -> None:
         super().tick()

@@ -42,7 +42,7 @@ from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_obje
 from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import model_processes
-from sagemaker_byoc.serving.supervisor.model_processes import Channel, Message
+from sagemaker_byoc.serving.supervisor.slots import Channel, Message
 
 INVOKE = "invoke"
 NAME = re.compile(r"[^/\x00-\x1f\x7f]{1,512}")

@@ -371,6 +371,11 @@ def _become_copy() -> None:
     _own.is_copy = True
 
 
+def become_worker() -> None:
+    """Count this process, which was forked on purpose, as a worker."""
+    _own.is_copy = False
+
+
 def end(code: int) -> NoReturn:
     """End this process: exit functions get a little time, threads and pools none."""
     attempt(_prepare_end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.supervisor.model_processes import (
+from sagemaker_byoc.serving.supervisor.slots import (
     DEATHS_IN_WINDOW,
     Restarts,
     worker_environ,
