@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import traceback
+from dataclasses import replace
 from importlib.util import find_spec
 
 from sagemaker_byoc.contract import http, variables
@@ -78,7 +79,8 @@ def _serve() -> int:
             for line in warnings(settings.capture, settings.default_accept):
                 log.say(line)
         _check_gpus()
-        processes.adopt_orphans()
+        if not processes.adopt_orphans():  # nor forked workers
+            settings = replace(settings, worker_start="spawn")
         return Supervisor(settings, http=http, link=link).run()
 
 

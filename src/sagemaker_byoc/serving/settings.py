@@ -148,7 +148,7 @@ class Settings:
             host=read.text(variables.BIND_HOST) or "0.0.0.0",  # noqa: S104 - a container's port
             port=read.count(variables.BIND_TO_PORT, default=http.PORT.value, most=65535),
             slots=slots,
-            threads=_threads(environ, cpus) if is_automatic else max(1, cpus // slots),
+            threads=_threads(environ, cpus // (THREADS_SHARE if is_automatic else slots)),
             cpus=cpus,
             gpus=gpus,
             payload=_payload(read, is_batch=is_batch),
@@ -189,10 +189,10 @@ class Settings:
         )
 
 
-def _threads(environ: Mapping[str, str], cpus: int) -> int:
-    """Return the threads of one worker: the user's number, else a quarter of the CPUs."""
+def _threads(environ: Mapping[str, str], default: int) -> int:
+    """Return the threads of one worker: the user's number if there is one."""
     wanted = environ.get(OMP_THREADS, "").partition(",")[0].strip()
-    return int(wanted) if wanted.isdecimal() and int(wanted) else max(1, cpus // THREADS_SHARE)
+    return int(wanted) if wanted.isdecimal() and int(wanted) else max(1, default)
 
 
 def _payload(read: Reader, *, is_batch: bool) -> int | None:

@@ -19,10 +19,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 _DEFAULTS = (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
-def adopt_orphans() -> None:
+def adopt_orphans() -> bool:
     """Become the parent of orphans, as PID 1 is anyway, so that none outlives the server on a
-    user's machine."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    user's machine; return False if the kernel can't do that."""
+    return ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 or os.getpid() == 1
 
 
 def end_with_parent() -> None:

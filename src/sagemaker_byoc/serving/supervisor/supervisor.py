@@ -180,8 +180,9 @@ class Supervisor:
         for pid in (self._front, *left):
             if pid is not None:
                 processes.kill_session(pid)
-        for slot in self._slots:
+        for slot in self._models.slots.values():
             slot.close()
+        self._workers.close()
         sys.stderr.flush()
 
 

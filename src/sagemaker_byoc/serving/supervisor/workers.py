@@ -143,6 +143,11 @@ class Workers:
         if self._template is not None and self._template.pid == pid:
             self._template.pid = None
 
+    def close(self) -> None:
+        for owner in (*self.slots, self._template):
+            if owner is not None and owner.channel is not None:
+                owner.channel.close()
+
     def _close(self, channel: Channel) -> None:
         self._selector.unregister(channel)
         channel.close()

@@ -61,7 +61,7 @@ class Decision:
 def decide(settings: Settings, loaded: Loaded, *, is_forked: bool) -> Decision:
     """Return the number of workers: the user's, else the one that pays."""
     if not settings.is_automatic:
-        return Decision(settings.slots, settings.threads)
+        return Decision(settings.slots, loaded.threads)
     most = max(1, min(settings.cpus // loaded.threads, settings.slots))
     each = LEAST + (loaded.own // SHARE + loaded.objects if is_forked else loaded.peak)
     fit = 1 + max(0, loaded.free) // each

@@ -199,7 +199,7 @@ def test_poll(server):
 
 def test_too_many(tmp_path):
     """Beyond the limit: 1013, try again later; one that leaves makes room."""
-    with Server(tmp_path, "talking", BYOC_CONVERSATIONS="1") as server:
+    with Server(tmp_path, "talking", BYOC_CONVERSATIONS="1", **ONE_WORKER) as server:
         server.wait_ready()
         with Client(server.port) as first:
             first.ask("hello")

@@ -71,7 +71,7 @@ def test_number_of_the_user(settings):
     """SAGEMAKER_MODEL_SERVER_WORKERS decides, whatever the memory."""
     found = settings(4, SAGEMAKER_MODEL_SERVER_WORKERS="3")
     none = replace(SMALL, free=0, threads=4)
-    assert decide(found, none, is_forked=False) == Decision(3, 1)
+    assert decide(found, none, is_forked=False) == Decision(3, 4)
 
 
 def test_measured(settings, monkeypatch):
