@@ -17,6 +17,7 @@ from tests.images.conftest import NAMES
 from tests.images.containers import wait_until
 from tests.images.http_targets import Reply, Target, ask, started, wait_for_ping
 from tests.support.arrays import npy
+from tests.unit.serving.harness import ONE_WORKER
 from tests.unit.serving.http import wire_cases
 
 from sagemaker_byoc.serving.worker.formats import named_arrays
@@ -239,7 +240,7 @@ def test_other_routes(target: Target) -> None:
 
 def test_work_in_flight_outlives_sigterm(start: Start) -> None:
     """What runs and what waits is answered, nobody new gets in, exit 0."""
-    target = start("everything")
+    target = start("everything", **ONE_WORKER)
     wait_for_ping(target, 200)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(invoke, target, b"[[-2]]")
