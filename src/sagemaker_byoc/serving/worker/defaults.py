@@ -12,7 +12,7 @@ import sys
 import sysconfig
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
@@ -64,18 +64,35 @@ def default_input(
     The body's own types are kept; only a tensor made from text has floats, as in AWS's toolkit. A
     body that holds arrays by name gives a dict or, if it holds only one, that array.
     """
+    if len(data) <= INLINE:
+        return _read(data, media_type, context, csv_header, wanted)
+    with _without_collector():
+        return _read(data, media_type, context, csv_header, wanted)
+
+
+def _read(
+    data: Data, media_type: MediaType, context: Context, csv_header: str, wanted: Wanted
+) -> Any:
     kind = media_type.canonical
-    _check(data, media_type)
+    if kind not in SUPPORTED:
+        raise UnsupportedType(
+            f"No decoder for {media_type.essence}; supported are {', '.join(SUPPORTED)}, or define "
+            "input_fn"
+        )
+    if len(data) == 0:
+        raise BadInput("The body is empty")
     torch = torch_if_loaded() if wanted.tensors else None
-    floats = None if torch is None else np.dtype(wanted.floats)
-    with _without_collector() if len(data) > INLINE else nullcontext():
-        if kind == media.JSON:
-            read: Any = _read_json(data, media_type, context, wanted, floats)
-        elif kind in TEXT_ARRAYS:
-            read = _read_rows(data, media_type, csv_header, wanted, floats)
-        else:
-            read = _read_binary(data, media_type, wanted)
+    floats = None if torch is None else _FLOATS[wanted.floats]
+    if kind == media.JSON:
+        read: Any = _read_json(data, media_type, context, wanted, floats)
+    elif kind in TEXT_ARRAYS:
+        read = _read_rows(data, media_type, csv_header, wanted, floats)
+    else:
+        read = _read_binary(data, media_type, wanted)
     return read if torch is None else _tensors(torch, read, context.device, wanted)
+
+
+_FLOATS = {name: np.dtype(name) for name in ("float32", "float64")}
 
 
 @contextmanager
@@ -88,16 +105,6 @@ def _without_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _check(data: Data, media_type: MediaType) -> None:
-    if media_type.canonical not in SUPPORTED:
-        raise UnsupportedType(
-            f"No decoder for {media_type.essence}; supported are {', '.join(SUPPORTED)}, or define "
-            "input_fn"
-        )
-    if len(data) == 0:
-        raise BadInput("The body is empty")
 
 
 def _read_binary(data: Data, media_type: MediaType, wanted: Wanted) -> Any:
@@ -133,9 +140,7 @@ def _read_rows(
     try:
         if not is_csv:
             return codecs.decode_json_lines(data, media_type, floats=floats)
-        array = codecs.decode_csv(data, media_type, header=csv_header)
-        with np.errstate(over="ignore"):
-            return array if floats is None else array.astype(floats)
+        return codecs.decode_csv(data, media_type, header=csv_header, floats=floats)
     except BadInput as error:
         if not wanted.anything:
             raise
@@ -164,6 +169,8 @@ def _read_json(
 
 
 def _tensors(torch: Any, read: Any, device: str, wanted: Wanted) -> Any:
+    if type(read) is np.ndarray:
+        return _tensor(torch, read, device, wanted)
     if hasattr(read, "toarray") and not wanted.anything:
         read = named_arrays.dense(read)
     if isinstance(read, dict) and all(isinstance(entry, np.ndarray) for entry in read.values()):
@@ -172,14 +179,16 @@ def _tensors(torch: Any, read: Any, device: str, wanted: Wanted) -> Any:
 
 
 def _tensor(torch: Any, array: Array, device: str, wanted: Wanted) -> Any:
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+    is_view = array.base is not None
+    if is_view and (not array.flags.writeable or min(array.strides, default=0) < 0):
         array = array.copy()  # torch can't know that nobody writes
     try:
-        return torch.from_numpy(array).to(device)
+        tensor = torch.from_numpy(array)
     except TypeError as error:
         if wanted.anything:
             return array
         raise BadInput(f"No tensor can hold {array.dtype}: {error}") from None
+    return tensor if device == "cpu" else tensor.to(device)
 
 
 def on_device(value: Any, device: Any, types: Mapping[Any, Any] = MappingProxyType({})) -> Any:
@@ -421,6 +430,9 @@ def default_output(prediction: object, essence: str, context: Context) -> bytes:
 
 
 def _written(prediction: object, essence: str, context: Context) -> bytes:
+    torch = torch_if_loaded()
+    if torch is not None and isinstance(prediction, torch.Tensor):
+        prediction = values.array_of(prediction)
     canonical = media.canonical(essence)
     if canonical == media.JSON:
         is_wrapped = context.asked_for_predictions

@@ -24,6 +24,7 @@ from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.formats import csv_format, values
+from sagemaker_byoc.serving.worker.formats.number_rows import FLOAT64, INT64, packed
 from sagemaker_byoc.serving.worker.formats.values import NUMBERS, Array
 
 CHARSETS = (
@@ -58,8 +59,12 @@ def _unwrapped(document: Any, *, alone: bool) -> tuple[Any, str | None]:
     """Return an object's rows, under the key that clients of other servers use."""
     if not isinstance(document, dict):
         return document, None
-    key = next((name for name in WRAPPERS if name in document), None)
-    if key is None or (alone and [*document] != ["instances"]):
+    for key in WRAPPERS:
+        if key in document:
+            break
+    else:
+        key = ""
+    if not key or (alone and (key != "instances" or len(document) > 1)):
         raise BadInput(
             "The JSON object has neither the key 'instances' nor 'inputs'; without an "
             "input_fn, the body is a list of numbers or an object that holds one"
@@ -82,7 +87,7 @@ _NOT_JSON = (b"NaN", b"Infinity")
 def _loads(raw: Data) -> Any:
     """Parse JSON; an error names the position where it stops being valid."""
     try:
-        return orjson.loads(memoryview(raw))
+        return orjson.loads(raw if type(raw) is bytes else memoryview(raw))
     except orjson.JSONDecodeError as error:
         whole = bytes(raw)
         if any(word in whole for word in _NOT_JSON):
@@ -103,6 +108,9 @@ def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) 
     """Return a row for each line: a list, a number, or an object with `features`."""
     rows, has_text = [], False
     raw = bytes(_utf8(data, media_type))
+    table = _lists(raw) if raw.startswith(b"[") else _features(raw)
+    if table is not None:
+        return numbers(table, raw, "The lines", quotes=None, floats=floats)
     may_have_text = b'"' in raw
     if not may_have_text:  # then it is not part of a text, and null reads as NaN
         raw = raw.replace(b"NaN", b"null")
@@ -119,6 +127,34 @@ def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) 
         has_text = has_text or (may_have_text and _has_text(line, quotes))
         rows.append(row)
     return numbers(rows, raw, "The lines", quotes=0 if has_text else None, floats=floats)
+
+
+def _lists(raw: bytes) -> list[Any] | None:
+    """Parse all lines at once if each is a list without text and without a list inside."""
+    raw = raw.replace(b"\r\n", b"\n").strip(b"\n ")
+    breaks = raw.count(b"\n")
+    if (
+        not raw.endswith(b"]")
+        or not raw.count(b"]\n[") == breaks == raw.count(b"[") - 1
+        or b'"' in raw
+        or b"\r" in raw
+    ):
+        return None
+    try:
+        return orjson.loads(b"[%b]" % raw.replace(b"\n", b","))  # type: ignore[no-any-return]
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _features(raw: bytes) -> list[Any] | None:
+    """Parse all lines if each is an object with only `features`, without text."""
+    if not raw.startswith(b"{"):
+        return None
+    try:
+        rows = [orjson.loads(line)["features"] for line in raw.splitlines()]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return None
+    return rows if raw.count(b'"') == 2 * len(rows) else None
 
 
 def _line(line: bytes, number: int) -> Any:
@@ -143,16 +179,33 @@ def numbers(
     is known to have none: numpy would read numbers from text, and would make an array of texts all
     of which are as long as the longest.
     """
+    has_text = None
+    if floats is not None:
+        array = packed(document, floats)
+    else:
+        has_text = quotes is not None and _has_text(raw, quotes)
+        if has_text:
+            array = None
+        elif _has_fractions(raw):
+            array = packed(document, floats := FLOAT64)  # one fraction makes all of them floats
+        else:
+            array = packed(document, INT64)
+    if array is not None:
+        return array
+    if has_text is None:
+        has_text = quotes is not None and _has_text(raw, quotes)
+    return _checked(document, what, floats, has_text=has_text)
+
+
+def _checked(document: Any, what: str, floats: Any, *, has_text: bool) -> Array:
     refusal = f"{what} must hold numbers, or lists of numbers of equal length"
     if not isinstance(document, list | int | float):
         raise BadInput(refusal)
     try:
-        if quotes is not None and _has_text(raw, quotes):
+        if has_text:
             leaves = np.asarray(document, dtype=object).ravel().tolist()
             if not all(leaf is None or isinstance(leaf, int | float) for leaf in leaves):
                 raise BadInput(refusal)
-        elif floats is None and _has_fractions(raw):
-            floats = np.float64  # one fraction makes all of them floats
         array = _exact(document) if floats is None else _as_floats(document, floats)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{refusal}: {error}") from None
@@ -162,7 +215,7 @@ def numbers(
 
 
 def _as_floats(document: Any, floats: Any) -> Array:
-    if floats is np.float64:
+    if floats is FLOAT64:
         return np.asarray(document, dtype=floats)
     with np.errstate(over="ignore"):
         return np.asarray(document, dtype=floats)
@@ -206,17 +259,24 @@ def _is_whole(leaf: object) -> bool:
     return isinstance(leaf, int) or (isinstance(leaf, float) and 2**63 <= abs(leaf) < math.inf)
 
 
-def decode_csv(data: Data, media_type: MediaType, *, header: str) -> Array:
-    """Return rows of numbers. RFC 4180's parameter `header` overrides the setting."""
+def decode_csv(data: Data, media_type: MediaType, *, header: str, floats: Any = None) -> Array:
+    """Return rows of numbers. RFC 4180's parameter `header` overrides the setting.
+
+    `floats` is the type of all of them, as for JSON.
+    """
     policy = media_type.parameters.get("header", header).lower()
-    raw = bytes(_utf8(data, media_type))
-    array = csv_format.quick(raw, policy)
-    if array is not None:
+    raw = _utf8(data, media_type)
+    raw = raw if type(raw) is bytes else bytes(raw)
+    array = csv_format.quick(raw, policy, floats)
+    if array is None:
+        try:
+            array = csv_format.decode(text_of(raw, UTF8), policy)
+        except csv_format.NotNumbersError as error:
+            raise BadInput(f"The CSV body must hold rows of numbers: {error}") from error
+    if floats is None or array.dtype == floats:
         return array
-    try:
-        return csv_format.decode(text_of(raw, UTF8), policy)
-    except csv_format.NotNumbersError as error:
-        raise BadInput(f"The CSV body must hold rows of numbers: {error}") from error
+    with np.errstate(over="ignore"):
+        return array.astype(floats)
 
 
 def decode_npy(data: Data, *, kinds: str = NUMBERS) -> Array:
@@ -255,7 +315,7 @@ _NPY_READERS: dict[tuple[int, int], Callable[[io.BytesIO], tuple[Any, bool, Any]
 
 def _utf8(data: Data, media_type: MediaType) -> Data:
     """Return the body in UTF-8 without its byte order mark."""
-    if _codec(media_type.charset) not in {"utf-8", "ascii"}:
+    if media_type.parameters and _codec(media_type.charset) not in {"utf-8", "ascii"}:
         return text_of(bytes(data[:]), media_type).encode()
     return data if data[:3] != BOM_UTF8 else data[3:]
 
@@ -302,7 +362,7 @@ def encode_json(document: object) -> bytes:
 def _dump(document: object, options: int) -> bytes:
     try:
         written = orjson.dumps(document, default=values.simpler, option=options)
-        if _EPOCH not in written:
+        if b"T" not in written or _EPOCH not in written:  # one sign is found far faster
             return written
     except TypeError as error:
         if isinstance(error.__cause__, NotAcceptable):
@@ -316,7 +376,37 @@ _EPOCH = b"1970-01-01T00:00:00"
 
 
 def encode_json_lines(rows: Iterable[object]) -> bytes:
+    """Write a line per row."""
+    if values.has_numbers(rows):
+        if 0 < rows.ndim < 3 and rows.size and rows.dtype.isnative:
+            if len(rows) == 1:
+                return encode_json(rows)[1:-1] + b"\n"
+            if rows.size < _WIDE * len(rows):
+                table = encode_json(rows)[1:-1]
+                ends = (b",", b"\n") if rows.ndim == 1 else (b"],[", b"]\n[")
+                return table.replace(*ends) + b"\n"
+    elif type(rows) is list and len(rows) > 1 and set(map(type, rows)) == {list}:
+        written = _flat_lists(rows)
+        if written is not None:
+            return written
     return b"".join(_dump(row, _OPTIONS | orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+_WIDE = 64
+"""Columns from which on rows are written one by one faster than a table is cut into lines."""
+
+
+def _flat_lists(rows: list[list[Any]]) -> bytes | None:
+    """Write lists without text and without lists inside, all at once; None for all others."""
+    if len(rows[0]) >= _WIDE:
+        return None
+    try:
+        written = orjson.dumps(rows, option=_OPTIONS)
+    except TypeError:
+        return None
+    if b'"' in written or written.count(b"[") != len(rows) + 1:
+        return None
+    return written[1:-1].replace(b"],[", b"]\n[") + b"\n"
 
 
 def encode_npy(array: Array) -> bytes:

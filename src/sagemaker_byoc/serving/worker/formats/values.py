@@ -52,12 +52,15 @@ def plain(value: object) -> Any:
     if isinstance(value, torch.Tensor):
         return array_of(value)
     if isinstance(value, list):
-        return [plain(entry) for entry in value]
+        return value if _LEAVES.issuperset(map(type, value)) else [plain(entry) for entry in value]
     if isinstance(value, tuple):
         return tuple(plain(entry) for entry in value)
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}
     return value
+
+
+_LEAVES = frozenset({float, int, str, bool, type(None)})
 
 
 def array_of(tensor: Any) -> Any:
