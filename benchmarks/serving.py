@@ -85,7 +85,9 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 if is_late or not is_wanted:
                     continue
                 port += 1
+                began = time.monotonic()
                 rows.append(measure(server, name, port, options.seconds, options.retries))
+                rows[-1]["took_s"] = time.monotonic() - began
                 others = " / ".join(f"{rows[-1][f'c{c}']['others']:.2f}" for c in CONNECTIONS)
                 print(f"{name} {table(rows[-1:]).splitlines()[-1]} others {others}", flush=True)
     return rows
