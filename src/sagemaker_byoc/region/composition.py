@@ -53,6 +53,8 @@ class Part(Protocol):
 @dataclass(frozen=True, slots=True)
 class Composition:
     services: Services
+    release: Callable[[], None]
+    """Gives the answers that are held; called when the region begins to end."""
     parts: tuple[Part, ...]
     last: Mapping[str, Callable[[], None]]
     """What ends the threads that the parts use."""
@@ -126,6 +128,7 @@ def compose(
             own=control(training_jobs),
             queries=queries,
         ),
+        release=context.holds.release,
         parts=(training_jobs, endpoints),
         last={"threads": context.threads.abandon, "ECR": registry.close, "S3": s3.close},
     )

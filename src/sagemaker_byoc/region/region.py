@@ -203,7 +203,8 @@ class _Running:
         composition = self._compose()
         known = None if self._region.is_open else self._credentials
         admission = Admission(known, self._access_hosts)
-        self._server = make_server(Application(Router(composition.services, admission)))
+        application = Application(Router(composition.services, admission))
+        self._server = make_server(application, composition.release)
         try:
             composition.start()
             self.folder.announce(Address(url=self.url, pid=os.getpid(), engine=self._region.engine))

@@ -199,6 +199,12 @@ def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
 class RegionServer(uvicorn.Server):
     """A server run by `serve(sockets=[…])` until its `should_exit` is set."""
 
+    on_end: Callable[[], None]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.on_end()
+        await super().shutdown(sockets)
+
     async def open(self, listener: socket.socket) -> asyncio.Server:
         """Answer at `listener` too, until `leave` gets the returned server or this one ends."""
 
@@ -217,8 +223,11 @@ class RegionServer(uvicorn.Server):
         self.servers.remove(server)
 
 
-def make_server(application: Application) -> RegionServer:
-    return RegionServer(
+def make_server(
+    application: Application, on_end: Callable[[], None] = lambda: None
+) -> RegionServer:
+    """Make a server that calls `on_end` before it waits for the requests under way."""
+    server = RegionServer(
         uvicorn.Config(
             application,
             http=partial(Connection, application),  # type: ignore[arg-type] # it makes a protocol
@@ -232,3 +241,5 @@ def make_server(application: Application) -> RegionServer:
             timeout_graceful_shutdown=CLOSING_SECONDS,
         )
     )
+    server.on_end = on_end
+    return server

@@ -12,6 +12,7 @@ from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import Images
 from sagemaker_byoc.region.containers.leftovers import region_labels, region_prefix
 from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.polling import Holds
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.engines.container import Engine
@@ -39,6 +40,9 @@ class RegionContext:
     """Free ports of this machine, for containers with a server."""
     threads: Threads = field(default_factory=lambda: Threads("sagemaker", THREADS))
     """For blocking calls of SageMaker's resources: no other part of the region waits for them."""
+
+    holds: Holds = field(default_factory=Holds)
+    """Makes the watch of a kind, whose Describe operation then is a long poll."""
 
     @cached_property
     def tags(self) -> Tags:

@@ -9,7 +9,7 @@ from typing import Any
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.capture import is_enabled
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.core.polling import SDK, Subject, Watch
+from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import (
     ENDPOINT,
@@ -38,6 +38,8 @@ SUBJECT = Subject(
     look=lambda document: (document["EndpointStatus"],),
     has_ended=lambda document: document["EndpointStatus"] not in CHANGING,
     hold=10.0,
+    sdk_first=50.0,
+    sdk_hold=50.0,
 )
 _SUMMARY = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
 _DESCRIBED = (
@@ -55,7 +57,7 @@ class Endpoints:
     def __init__(self, context: RegionContext, configs: EndpointConfigs) -> None:
         self.catalog = context.catalog(ENDPOINT, "endpoint", KIND)
         self.captures = Captures(context.store, context.threads.run)
-        self.watch = Watch(SUBJECT)
+        self.watch = context.holds.watch(SUBJECT)
         self.by_name: dict[str, Endpoint] = {}
         self.swept: asyncio.Task[None] | None = None
         """Ends once nothing of an earlier run is left; no container starts before."""
@@ -131,12 +133,12 @@ class Endpoints:
         }
         self.catalog.add(name, document, asked.get("Tags", ()))
         self.adopt(name).create(self.swept)
+        self.watch.expect(name)
         return {"EndpointArn": document["EndpointArn"]}
 
     async def describe(self, asked: Parameters) -> Parameters:
         found = self.find(asked["EndpointName"])
-        # Both SageMaker SDKs, and the waiters of botocore, sleep 30 s between two descriptions.
-        document = await self.watch.see(found.name, lambda: found.document, waits=SDK.get())
+        document = await self.watch.see(found.name, lambda: found.document)
         return _description(
             document, found.fleet, is_capturing=self.captures.is_working(found.name)
         )
@@ -163,6 +165,7 @@ class Endpoints:
             if "DataCaptureConfig" not in excluded:
                 target["DataCaptureConfig"] = found.document.get("DataCaptureConfig", {})
         found.update(target)
+        self.watch.expect(found.name)
         return {"EndpointArn": self.catalog.arn(found.name)}
 
     async def resize(self, asked: Parameters) -> Parameters:

@@ -56,8 +56,12 @@ SUBJECT = Subject(
     has_ended=lambda document: Status(document["TrainingJobStatus"]).has_ended,
     hold=5.0,
     settle=2.0,
+    sdk_first=25.0,
+    sdk_hold=5.0,
 )
-"""`settle`: SDK 3 sleeps 5 s after each answer with a running job, however short the job is."""
+"""`settle`: SDK 3 sleeps 5 s after each answer with a running job, however short the job is.
+`sdk_first`: after an answer with a running job, SDK 2 looks again 30 s later, and at the end of the
+job it sleeps 10 s more."""
 
 _BEFORE_STOPPING = frozenset(
     {Secondary.STARTING, Secondary.DOWNLOADING, Secondary.TRAINING, Secondary.INTERRUPTED}

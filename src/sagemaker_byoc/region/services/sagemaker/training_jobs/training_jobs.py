@@ -16,7 +16,6 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.region.containers.hosts import Why
 from sagemaker_byoc.region.containers.specs import JOB_LABEL
-from sagemaker_byoc.region.core.polling import Watch
 from sagemaker_byoc.region.services.sagemaker.catalog import list_page
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
@@ -66,7 +65,7 @@ class TrainingJobs:
     def __init__(self, context: RegionContext) -> None:
         self._context = context
         self._records = context.records(KIND)
-        self._watch = Watch(SUBJECT)
+        self._watch = context.holds.watch(SUBJECT)
         self._runs: dict[str, JobRun] = {}
         self._lock = threading.Lock()
 
@@ -152,6 +151,7 @@ class TrainingJobs:
             self._forget(name)
             self._records.remove(name)
             raise
+        self._watch.expect(name)
         return {"TrainingJobArn": arn}
 
     def _check_storage(self, plan: JobPlan) -> None:

@@ -10,6 +10,7 @@ from tests.unit.region.services.sagemaker.endpoints.fake_engine import is_open, 
 
 from sagemaker_byoc.contract.lifecycle import SERVE_STOP_GRACE
 from sagemaker_byoc.region.containers import health
+from sagemaker_byoc.region.core import polling
 from sagemaker_byoc.region.core.polling import CLIENT, SDK, WAITS
 from sagemaker_byoc.region.services.sagemaker.catalog import Tags
 
@@ -123,12 +124,15 @@ def test_describe_is_held_until_there_is_news(play, tmp_path, caller):
 
 
 @pytest.mark.parametrize("who", [WAITS, SDK])
-def test_waiter_is_held_until_there_is_an_end(play, tmp_path, who):
+def test_waiter_is_held_until_there_is_an_end(play, tmp_path, who, caller, monkeypatch):
     """From its first look on: it sleeps half a minute after an answer that is not the end."""
+    monkeypatch.setattr(polling, "FIRST_LOOK", (0.0, 60.0))  # SDK 2 sleeps 30 s before it
 
     async def scene(region):
         await region.model(FILE=str(tmp_path / "go"))
         await region.config()
+        caller("client-1")
+        SDK.set(who is SDK)
         await region.call("CreateEndpoint", EndpointName="one", EndpointConfigName="config")
         who.set(True)
         describe = asyncio.create_task(region.call("DescribeEndpoint", EndpointName="one"))
