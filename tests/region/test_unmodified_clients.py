@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 CLIENTS = Path(__file__).parent / "clients"
 ENVIRONMENTS = os.environ.get("BYOC_CLIENTS")
 DOCKER = os.environ.get("DOCKER", "docker")
-DEADLINE = 600  # seconds; SDK 2 alone waits 30 s between two looks at an endpoint
+DEADLINE = 600  # seconds
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,10 +82,7 @@ def run(region, environment, program, *words):
 
 @pytest.fixture(scope="module")
 def sdk_2(region, digits):
-    """SDK 2 with one host and with two, side by side: fit() sleeps for 40 s of each, at least.
-
-    It describes a job whose log it follows every 30 s, and sleeps 10 s after the end.
-    """
+    """SDK 2 with one host and with two, side by side: fit() and attach() sleep 5 s each."""
     words = ("sdk2", "sdk_v2.py", image("train"), image("serve"), digits)
     with ThreadPoolExecutor(2) as runs:
         yield {hosts: runs.submit(run, region, *words, hosts) for hosts in (1, 2)}
