@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import site
 import sys
+import venv
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,18 +33,32 @@ class Server:
     makes_batches: bool = False
 
 
+@functools.cache
+def _python(peers: Path | None) -> str:
+    """Return an interpreter with what this one has, and gunicorn's parser in C, as in the image.
+
+    An environment for it, because the server's HTTP process does not read PYTHONPATH.
+    """
+    if peers is None or not (peers / "parser").is_dir():
+        return sys.executable
+    venv.create(peers / "image", clear=True, symlinks=True)
+    folders = [str(peers.absolute() / "parser"), *site.getsitepackages()]
+    lines = [f"import site; site.addsitedir({folder!r})\n" for folder in folders]
+    packages = next((peers / "image").glob("lib/python3*/site-packages"))
+    (packages / "image.pth").write_text("".join(lines))
+    return str(peers.absolute() / "image/bin/python")
+
+
 def servers(peers: Path | None) -> list[Server]:
     """Return ours and those of `peers`, a folder made by scripts/peers-env, that it holds."""
-    python = sys.executable
-    # As in the serving image: gunicorn's parser in C, for ours and for its bare worker.
-    parser = (str(peers / "parser"),) if peers and (peers / "parser").is_dir() else ()
+    python = _python(peers)
     ours = [python, "-m", "sagemaker_byoc.serving", "serve"]
     bare = [python, "-m", "gunicorn", "--no-control-socket", "--log-level", "warning"]
     bare += ["-k", "asgi", "-w", "2", "--bind", "127.0.0.1:{port}", "raw:app"]
     found = [
-        Server(STOCK, ours, paths=parser),
-        Server(BATCH, ours, paths=parser, handler="inference_batch.py"),
-        Server("bare ASGI, gunicorn's asgi worker, model inline, 2 processes", bare, paths=parser),
+        Server(STOCK, ours),
+        Server(BATCH, ours, handler="inference_batch.py"),
+        Server("bare ASGI, gunicorn's asgi worker, model inline, 2 processes", bare),
     ]
     if peers is not None and (peers / "fast").is_dir():
         found += _fast(str(peers / "fast"))
