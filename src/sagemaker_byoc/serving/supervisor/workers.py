@@ -155,10 +155,11 @@ class Workers:
     def _on_loaded(self, loader: Slot, message: Message) -> None:
         """Continue as the loader has decided: by a template, or by further workers."""
         self._loader = None
-        count, forks = int(message["workers"]), bool(message["forks"])
+        forks = self._may_fork = bool(message["forks"])
         self._settings = replace(self._settings, threads=int(message["threads"]))
-        self._is_counted, self._may_fork = True, forks
-        self.slots = self.slots[:count]
+        if not self._is_counted:
+            self._is_counted = True
+            self.slots = self.slots[: int(message["workers"])]
         # Further loads may fail, for lack of memory; only if they were asked for, that is the end.
         for slot in self.slots:
             slot.was_loaded |= forks or slot is loader

@@ -58,10 +58,11 @@ class Decision:
     why: str = ""
 
 
-def decide(settings: Settings, loaded: Loaded, *, is_forked: bool) -> Decision:
-    """Return the number of workers: the user's, else the one that pays."""
-    if not settings.is_automatic:
-        return Decision(settings.slots, loaded.threads)
+def decide(settings: Settings, loaded: Loaded, *, is_forked: bool, of: int = 0) -> Decision:
+    """Return the number of workers: the one decided before (`of`), or the user's, else the one that
+    pays."""
+    if of or not settings.is_automatic:
+        return Decision(of or settings.slots, loaded.threads)
     most = max(1, min(settings.cpus // loaded.threads, settings.slots))
     each = LEAST + (loaded.own // SHARE + loaded.objects if is_forked else loaded.peak)
     fit = 1 + max(0, loaded.free) // each

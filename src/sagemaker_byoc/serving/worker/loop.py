@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeAlias
 
 import orjson
@@ -107,11 +108,12 @@ class Worker:
         """Decide how many workers there are and become one, by a fork if there are several; return
         False if a template can't continue."""
         settings, measured = self._settings, capacity.Loaded.measure(self._settings)
-        plan = capacity.decide(settings, measured, is_forked=settings.may_fork)
+        decide = partial(capacity.decide, settings, measured, of=self._of)
+        plan = decide(is_forked=settings.may_fork)
         problem = "" if settings.may_fork else f"{variables.WORKER_START}=spawn"
         if plan.workers > 1 and not problem:
             problem = obstacle(opened)
-            plan = capacity.decide(settings, measured, is_forked=not problem)
+            plan = decide(is_forked=not problem)
         forks = plan.workers > 1 and not problem
         how = "forked from one loaded model" if forks else f"each loads the model: {problem}"
         more = f", {how}" if plan.workers > 1 else ""

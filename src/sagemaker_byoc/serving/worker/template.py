@@ -134,11 +134,11 @@ def _count_threads() -> int:
 
 
 def _end_progress_bars() -> None:
-    """End the thread of tqdm, which watches progress bars, those of transformers' load too; the
-    next bar starts it again."""
-    monitor = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "monitor", None)
-    if monitor is not None:
-        guard.attempt(monitor.exit)
+    """End the threads in which tqdm watches progress bars, those of transformers' load too; the
+    next bar starts one again."""
+    for thread in threading.enumerate():
+        if type(thread).__module__ == "tqdm._monitor":
+            guard.attempt(thread.exit)  # type: ignore[attr-defined]
 
 
 def _libraries(names: tuple[str, ...]) -> list[str]:
@@ -153,10 +153,11 @@ def _libraries(names: tuple[str, ...]) -> list[str]:
 
 def _fork_for_nothing() -> None:
     """Let OpenBLAS end its threads, which it does before each fork."""
-    copy = os.fork()
+    copy = _forked()
     if copy == 0:
         os._exit(0)
-    os.waitpid(copy, 0)
+    if copy is not None:
+        _end_of(copy)
 
 
 # ── the template, and its copies ──
@@ -209,7 +210,7 @@ class Template:
                 return True
             os.close(reader)
             os.close(writer)
-            status = 1 if middle is None else os.waitpid(middle, 0)[1]
+            status = 1 if middle is None else _end_of(middle)
         if status:
             self._channel.send(FAILED, slot=slot, why="no further process can be started")
         return False
@@ -256,6 +257,14 @@ def _forked() -> int | None:
         return os.fork()
     except OSError:
         return None
+
+
+def _end_of(pid: int) -> int:
+    """Wait for the end of a child and return its status."""
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:  # the user's code has told the kernel to reap children
+        return 0
 
 
 def _fork_and_end(reader: int, writer: int) -> None:

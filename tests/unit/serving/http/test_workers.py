@@ -189,6 +189,27 @@ def test_killed_template(tmp_path):
         assert server.exit_code() == 0
 
 
+def test_number_stays(tmp_path):
+    """A later load does not decide again, though less memory is free then."""
+    code = """
+from sagemaker_byoc.contract import machine
+def model_fn(folder):
+    load()
+    machine.free_memory = lambda: 2**40 if len((FOLDER / "loads").read_text().split()) == 1 else 0
+def told(model, data):
+    return []
+"""
+    if len(os.sched_getaffinity(0)) != 2:
+        pytest.skip("the default depends on the CPUs")
+    with Workers(tmp_path, code) as server:
+        before = server.ask_all()
+        server.kill(server.template())
+        server.kill(before[0][0])
+        server.wait_both()
+        assert server.ask_all()[1] == before[1]
+        assert len(server.loads) == 2
+
+
 def test_workers_end_again_and_again(tmp_path):
     """The container ends after as many deaths as with one worker."""
     with two(tmp_path) as server:

@@ -71,6 +71,7 @@ def test_number_of_the_user(settings):
     """SAGEMAKER_MODEL_SERVER_WORKERS decides, whatever the memory."""
     found = settings(4, SAGEMAKER_MODEL_SERVER_WORKERS="3")
     none = replace(SMALL, free=0, threads=4)
+    assert decide(settings(4), none, is_forked=False, of=2) == Decision(2, 4)  # decided before
     assert decide(found, none, is_forked=False) == Decision(3, 4)
 
 

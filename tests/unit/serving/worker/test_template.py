@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -94,19 +95,29 @@ print(len(os.listdir("/proc/self/task")) > 1, end=" ")
 
 def test_progress_bars(tmp_path):
     """The thread of tqdm, which every load by transformers leaves behind, is not in the way."""
-    pytest.importorskip("tqdm")
-    load = "from tqdm import tqdm; [*tqdm([1], file=open('/dev/null', 'w'))]; print(end='-')"
-    assert found(load, tmp_path) == "-"
+    tqdm = pytest.importorskip("tqdm")
+    folder = str(Path(tqdm.__file__).parents[1])
+    load = "from tqdm.auto import tqdm; [*tqdm([1], file=open('/dev/null', 'w'))]; print(end='-')"
+    assert found(load, tmp_path, PYTHONPATH=folder) == "-"
 
 
 def test_thread_like_that_of_progress_bars(tmp_path):
-    """It ends as tqdm's own `monitor` does, which not every environment has."""
+    """It ends as tqdm's own does, which not every environment has."""
     load = """
-from types import SimpleNamespace
-end = threading.Event()
-thread = threading.Thread(target=end.wait, daemon=True)
-thread.start()
-monitor = SimpleNamespace(exit=lambda: (end.set(), thread.join()))
-sys.modules["tqdm"] = SimpleNamespace(tqdm=SimpleNamespace(monitor=monitor))
+class TMonitor(threading.Thread):
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.was_killed = threading.Event()
+        self.start()
+
+    def run(self):
+        self.was_killed.wait()
+
+    def exit(self):
+        self.was_killed.set()
+        self.join()
+
+TMonitor.__module__ = "tqdm._monitor"
+TMonitor()
 """
     assert not found(load, tmp_path)
