@@ -69,6 +69,8 @@ class Settings:
     batch_strategy: str
     is_automatic: bool = False
     """Whether the process that loads the model decides how many workers there are."""
+    are_threads_given: bool = False
+    """Whether `threads` is the user's number."""
     worker_start: str = "auto"
     allow_pickle: bool = False
     sessions: int = 0
@@ -137,6 +139,7 @@ class Settings:
         slots = read.count(variables.WORKERS, variables.CLASSIC_WORKERS, default=0)
         is_automatic = not slots and not gpus and not is_multi_model
         slots = slots or (min(cpus, MOST_WORKERS) if is_automatic else len(gpus) or 1)
+        threads = _threads_given(environ)
         is_batch = environ.get(variables.BATCH_TRANSFORM, "").lower() == "true"
         deadline = http.BATCH_DEADLINE if is_batch else http.REALTIME_DEADLINE
         return cls(
@@ -148,7 +151,7 @@ class Settings:
             host=read.text(variables.BIND_HOST) or "0.0.0.0",  # noqa: S104 - a container's port
             port=read.count(variables.BIND_TO_PORT, default=http.PORT.value, most=65535),
             slots=slots,
-            threads=_threads(environ, cpus // (THREADS_SHARE if is_automatic else slots)),
+            threads=threads or max(1, cpus // (THREADS_SHARE if is_automatic else slots)),
             cpus=cpus,
             gpus=gpus,
             payload=_payload(read, is_batch=is_batch),
@@ -171,6 +174,7 @@ class Settings:
             transform_megabytes=_transform_megabytes(read),
             batch_strategy=_batch_strategy(environ),
             is_automatic=is_automatic and slots > 1,
+            are_threads_given=threads > 0,
             worker_start=read.choice(variables.WORKER_START, WORKER_STARTS),
             allow_pickle=read.flag(variables.ALLOW_PICKLE),
             sessions=_sessions(read),
@@ -189,10 +193,10 @@ class Settings:
         )
 
 
-def _threads(environ: Mapping[str, str], default: int) -> int:
-    """Return the threads of one worker: the user's number if there is one."""
+def _threads_given(environ: Mapping[str, str]) -> int:
+    """Return the user's number of threads; 0 without one, or if it is not a number."""
     wanted = environ.get(OMP_THREADS, "").partition(",")[0].strip()
-    return int(wanted) if wanted.isdecimal() and int(wanted) else max(1, default)
+    return int(wanted) if wanted.isdecimal() else 0
 
 
 def _payload(read: Reader, *, is_batch: bool) -> int | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from sagemaker_byoc.contract import machine
-from sagemaker_byoc.serving.settings import OMP_THREADS, Settings
+from sagemaker_byoc.serving.settings import Settings
 
 STATUS = Path("/proc/self/status")
 LEAST = 64 * 2**20
@@ -70,7 +69,7 @@ def decide(settings: Settings, loaded: Loaded, *, is_forked: bool, of: int = 0) 
         return Decision(most, loaded.threads)
     why = f"each further one takes {_megabytes(each)} MB, and {_megabytes(loaded.free)} MB are free"
     # The CPUs that have no worker compute for the others, unless the number is the user's.
-    is_ours = loaded.threads == settings.threads and OMP_THREADS not in os.environ
+    is_ours = loaded.threads == settings.threads and not settings.are_threads_given
     threads = settings.cpus // fit if is_ours else loaded.threads
     return Decision(fit, threads, why)
 

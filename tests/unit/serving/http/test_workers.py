@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.unit.serving.harness import Server, children, is_alive, wait_until
 
+from sagemaker_byoc.contract import machine
 from sagemaker_byoc.serving.supervisor.slots import DEATHS_IN_WINDOW
 
 pytestmark = pytest.mark.slow  # real processes
@@ -126,7 +127,7 @@ def told(model, data):
     with server:
         if os.sched_getaffinity(0) == {0}:
             pytest.skip("one CPU has one worker anyway")
-        assert "1 worker(s) of" in server.log
+        assert f"1 worker(s) of {machine.usable_cpus()} thread(s); each further" in server.log
         assert "MB are free" in server.log
         assert len(server.processes()) == 1
         parameters = json.loads(server.request("GET", "/execution-parameters").body)

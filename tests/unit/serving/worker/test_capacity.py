@@ -23,7 +23,6 @@ def settings(monkeypatch):
 
     def make(cpus, **environ):
         monkeypatch.setattr(machine, "usable_cpus", lambda: cpus)
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         return Settings.from_environ({"CUDA_VISIBLE_DEVICES": "", **environ})
 
     return make
@@ -59,6 +58,8 @@ def test_memory(settings):
     alone = decide(settings(4), large, is_forked=False)
     assert (alone.workers, alone.threads) == (1, 4)
     assert alone.why == "each further one takes 10304 MB, and 6144 MB are free"
+    given = decide(settings(4, OMP_NUM_THREADS="1"), large, is_forked=False)
+    assert (given.workers, given.threads) == (1, 1)
     tight = replace(large, free=-GB)
     assert decide(settings(4), tight, is_forked=True).workers == 1
     python = replace(large, objects=4 * GB)
