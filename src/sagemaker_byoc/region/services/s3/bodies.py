@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -191,7 +190,7 @@ class Incoming(Generic[S]):
                 self.abort()
                 raise
 
-        return await asyncio.wrap_future(commits.submit(finish))
+        return await commits.commit(finish)
 
     def feed(self, batch: list[bytes]) -> None:
         for data in batch:

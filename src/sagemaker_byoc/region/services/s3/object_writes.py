@@ -56,10 +56,10 @@ class WriteRequests(Requests):
     async def put(self, call: Call) -> Response:
         condition = write_condition(call.headers, call.key)
         attributes = object_properties.sent_attributes(call.headers, self._account)
-        self._store.files(call.bucket)
-        incoming = Incoming(call.request, lambda _: self._store.open_writer(call.bucket, call.key))
+        writer = self._store.open_writer(call.bucket, call.key)
+        incoming = Incoming(call.request, lambda _: writer)
 
-        def change(writer: Writer) -> Put:
+        def change(_: Writer) -> Put:
             writer.attributes = replace(attributes, checksums=incoming.checksums)
             return writer.change(condition)
 
@@ -67,7 +67,7 @@ class WriteRequests(Requests):
         if incoming.length is not None and incoming.length <= SMALL:
             info = await incoming.submit(self._threads, commits, change)
         else:
-            info = await incoming.store(self._threads, lambda writer: commits.run(change(writer)))
+            info = await incoming.store(self._threads, lambda _: commits.run(change(writer)))
         return Response(
             headers={
                 "ETag": f'"{info.etag}"',

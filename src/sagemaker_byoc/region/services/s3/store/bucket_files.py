@@ -8,7 +8,7 @@ old object and a stray file of attributes; the journal then repeats the put (see
 """
 
 # Paths are strings here: Path would take a part of the time of a small object.
-# ruff: noqa: PTH102, PTH103, PTH105, PTH106, PTH108, PTH112, PTH113, PTH116, PTH120
+# ruff: noqa: PTH102, PTH103, PTH105, PTH106, PTH108, PTH110, PTH112, PTH113, PTH116, PTH120
 from __future__ import annotations
 
 import contextlib
@@ -16,12 +16,14 @@ import os
 import threading
 import time
 from pathlib import Path
+from stat import S_ISREG
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.region.services.s3.store.keys import FOLDER_ASIDE, OBJECT_ASIDE, encode, join
 from sagemaker_byoc.region.services.s3.store.objects import Attributes
 
 _ATTEMPTS = 20
+_MOST_KNOWN = 1000
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -46,6 +48,8 @@ class Files:
         self.root = str(data)
         self._attributes = str(attributes)
         self._fold = fold
+        self._plain = {self.root}
+        """Folders of keys that are there under their plain names; a look at each put is saved."""
 
     def find(self, key: str) -> str | None:
         """Return the path of the object's bytes."""
@@ -113,11 +117,19 @@ class Files:
 
     def current(self, key: str) -> tuple[str, os.stat_result] | None:
         """Return path and status of the object's bytes."""
-        path = self.find(key)
-        if path is None:
+        path = self.root + "/" + "/".join(encode(key, fold=self._fold))
+        try:
+            status = os.stat(path)
+            if S_ISREG(status.st_mode):
+                return path, status
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.dirname(path) in self._plain and not os.path.exists(path + OBJECT_ASIDE):
+                return None
+        found = self.find(key)
+        if found is None:
             return None
         try:
-            return path, os.stat(path)
+            return found, os.stat(found)
         except FileNotFoundError:  # removed by hand just now
             return None
 
@@ -135,11 +147,16 @@ class Files:
             os.close(file)
         return path
 
-    def replace(self, key: str, data: str, before: int) -> None:
-        """Move the bytes in place. `before` is the time of the object that was there, or 0."""
-        os.replace(data, self._target(key))
-        if before:
-            unlink(self._attributes_path(key, before))
+    def replace(self, key: str, data: str, before: tuple[str, os.stat_result] | None) -> None:
+        """Move the bytes in place. `before` is what `current` returned."""
+        target = self._target(key) if before is None else before[0]
+        try:
+            os.replace(data, target)
+        except FileNotFoundError:
+            self._plain = {self.root}  # a folder was removed by hand
+            os.replace(data, self._target(key))
+        if before is not None:
+            unlink(self._attributes_path(key, before[1].st_mtime_ns))
 
     def rewrite(self, key: str, mtime: int, attributes: bytes, aside: str) -> None:
         """Replace the attributes of what is there, through the file `aside`."""
@@ -161,7 +178,8 @@ class Files:
         os.unlink(path)
         attributes = self._attributes_path(key, status.st_mtime_ns)
         unlink(attributes)
-        _prune(path, self.root)
+        if _prune(path, self.root):
+            self._plain = {self.root}
         _prune(attributes, self._attributes)
 
     def sweep(self) -> int:
@@ -179,16 +197,23 @@ class Files:
         return swept
 
     def _target(self, key: str) -> str:
-        """Return the path of a put, making its folders."""
+        """Return the path of a new object, making its folders."""
         parts = encode(key, fold=self._fold)
         folder = self.root
         if len(parts) > 1:
             folder = f"{self.root}/{'/'.join(parts[:-1])}"
-            if not os.path.isdir(folder):
-                folder = self._folders(parts[:-1])
+            if folder not in self._plain:
+                if os.path.isdir(folder):
+                    self._remember(folder)
+                else:
+                    folder = self._folders(parts[:-1])
         plain = f"{folder}/{parts[-1]}"
-        aside = plain + OBJECT_ASIDE
-        return aside if os.path.isfile(aside) or os.path.isdir(plain) else plain
+        return plain + OBJECT_ASIDE if os.path.isdir(plain) else plain
+
+    def _remember(self, folder: str) -> None:
+        if len(self._plain) >= _MOST_KNOWN:
+            self._plain = {self.root}
+        self._plain.add(folder)
 
     def _folders(self, parts: list[str]) -> str:
         folder = self.root
@@ -213,12 +238,13 @@ def unlink(path: str) -> None:
         os.unlink(path)
 
 
-def _prune(path: str, root: str) -> None:
-    """Remove the folders above `path` that are empty, up to `root`."""
-    folder = os.path.dirname(path)
+def _prune(path: str, root: str) -> bool:
+    """Remove the folders above `path` that are empty, up to `root`; return whether one was."""
+    folder, pruned = os.path.dirname(path), False
     while len(folder) > len(root):
         try:
             os.rmdir(folder)
         except OSError:
-            return
-        folder = os.path.dirname(folder)
+            break
+        folder, pruned = os.path.dirname(folder), True
+    return pruned

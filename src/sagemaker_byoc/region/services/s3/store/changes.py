@@ -19,6 +19,8 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     no_such_key,
 )
 
+Found = tuple[str, os.stat_result] | None
+"""Path and status of the current object's bytes."""
 FilesOf = Callable[[str], Files]
 """Return the files of a bucket; raise S3Error NoSuchBucket."""
 
@@ -70,7 +72,7 @@ class Put:
         self._data = data
         self._status = status
         self._staged = ""
-        self._before = 0
+        self._before: Found = None
 
     def prepare(self) -> Record:
         self._files = files = self._files_of(self.bucket)  # it may have been deleted meanwhile
@@ -85,7 +87,7 @@ class Put:
             Kind.MOVE if self._data is None else Kind.PUT,
             self.bucket,
             self.key,
-            self._before,
+            _time(self._before),
             mtime,
             attributes,
             self._data or b"",
@@ -118,7 +120,7 @@ class Delete:
     def prepare(self) -> Record | None:
         self._files = self._files_of(self.bucket)
         before = _check(self._files, self.key, self._condition)
-        return Record(Kind.DELETE, self.bucket, self.key, before) if before else None
+        return Record(Kind.DELETE, self.bucket, self.key, _time(before)) if before else None
 
     def apply(self) -> None:
         self._files.remove(self.key)
@@ -179,12 +181,17 @@ class Drop:
         """There is nothing to remove."""
 
 
-def _check(files: Files, key: str, condition: Condition | None) -> int:
-    """Return the modification time of the current object, or 0; raise what `condition` does."""
+def _check(files: Files, key: str, condition: Condition | None) -> Found:
+    """Return the current object; raise what `condition` raises about it."""
     found = files.current(key)
     if condition is not None:
         present = None if found is None else files.status(key, found[0])
         condition(None if present is None else info_of(key, *present))
+    return found
+
+
+def _time(found: Found) -> int:
+    """Return the modification time of the current object, or 0."""
     return 0 if found is None else found[1].st_mtime_ns
 
 
@@ -218,7 +225,7 @@ def repeat(records: list[Record], root: Path, files_of: FilesOf, new: str) -> No
 
 def _repeat(record: Record, files: Files, known: set[int], new: str) -> None:
     found = files.current(record.key)
-    there = 0 if found is None else found[1].st_mtime_ns
+    there = _time(found)
     if there not in known:
         return
     if record.kind is Kind.DELETE:
@@ -231,11 +238,11 @@ def _repeat(record: Record, files: Files, known: set[int], new: str) -> None:
             pass
         else:
             write_aside(aside, record.data, record.mtime)
-            files.replace(record.key, aside, there if there != record.mtime else 0)
+            files.replace(record.key, aside, found)
     elif there != record.mtime:
         if not os.path.exists(f"{new}/{record.file}") or record.kind is Kind.TAG:
             return
-        files.replace(record.key, f"{new}/{record.file}", there)
+        files.replace(record.key, f"{new}/{record.file}", found)
     files.rewrite(record.key, record.mtime, record.attributes, aside)
 
 
