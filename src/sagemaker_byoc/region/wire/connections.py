@@ -1,9 +1,9 @@
-"""The connections of clients: whole invocations are read and answered here, the rest by uvicorn.
+"""The connections of clients: small requests of two kinds are answered here, the rest by uvicorn.
 
-An invocation is small, and so is its answer: the overhead of a general server is as large as
-everything else that the region does for it. A connection whose client sends something else, or an
-invocation in an unusual form, is handed to uvicorn, together with what has been read, and stays
-there. So this file needs no errors and no streams.
+An invocation is small, and so are most requests to S3: the overhead of a general server is as large
+as everything else that the region does for them. A connection whose client sends something else, or
+a request that is large or has an unusual form, is handed to uvicorn, together with what has been
+read, and stays there. So this file needs no errors and reads no streams.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
@@ -31,9 +32,12 @@ GUARDS = {"content-security-policy": "sandbox", "x-content-type-options": "nosni
 """An object or an answer of type text/html would be a page of the region's own origin."""
 LARGEST = 256 * 2**10
 """Bytes of a request; a larger one is handed over, because uvicorn stops reading in time."""
-_START = b"POST /endpoints/"
-_PATH = re.compile(rb"/endpoints/[A-Za-z0-9-]+/invocations")
+_INVOCATION = re.compile(rb"/endpoints/[A-Za-z0-9-]+/invocations")
+_TARGET = re.compile(rb"/[^#]*")
+_S3_SCOPE = "/s3/aws4_request"
+_S3_METHODS = frozenset({b"DELETE", b"GET", b"HEAD", b"POST", b"PUT"})
 _UNUSUAL = frozenset({"transfer-encoding", "expect", "upgrade"})
+_BODILESS = frozenset({204, 304})
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -57,6 +61,8 @@ class Connection(asyncio.Protocol):
         self._idle_since = 0.0
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._read = b""
         """What has been read of the next request."""
         self._begin_request()
@@ -94,9 +100,11 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def pause_writing(self) -> None:
+        self._writable.clear()
         self._require().pause_reading()
 
     def resume_writing(self) -> None:
+        self._writable.set()
         self._require().resume_reading()
 
     # ── uvicorn ──
@@ -123,8 +131,21 @@ class Connection(asyncio.Protocol):
         self._is_usual = (
             self._parser.get_http_version() == "1.1"
             and self._parser.should_keep_alive()
-            and _PATH.fullmatch(self._target) is not None
             and _UNUSUAL.isdisjoint(self._headers)
+            and int(self._headers.get("content-length", "0")) <= LARGEST
+            and (self._is_invocation() or self._is_s3())
+        )
+
+    def _is_invocation(self) -> bool:
+        is_post = self._parser.get_method() == b"POST"
+        return is_post and _INVOCATION.fullmatch(self._target) is not None
+
+    def _is_s3(self) -> bool:
+        return (
+            _S3_SCOPE in self._headers.get("authorization", "")
+            and "x-amz-target" not in self._headers
+            and self._parser.get_method() in _S3_METHODS
+            and _TARGET.fullmatch(self._target) is not None
         )
 
     def on_body(self, body: bytes) -> None:
@@ -137,17 +158,17 @@ class Connection(asyncio.Protocol):
 
     def _parse(self, data: bytes) -> None:
         try:
-            if self._read.startswith(_START):
-                self._parser.feed_data(data)
+            self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._messages = 0
         if self._messages != 1 or not self._is_usual or len(self._read) > LARGEST:
             self._hand_over()
         elif self._is_whole:
+            path, _, query = self._target.decode("latin-1").partition("?")
             request = Request(
-                method="POST",
-                target=self._target.decode("ascii"),
-                query_string="",
+                method=self._parser.get_method().decode("ascii"),
+                target=path,
+                query_string=query,
                 headers=self._headers,
                 body=BufferedBody(self._body),
                 id=new_request_id(),
@@ -166,29 +187,62 @@ class Connection(asyncio.Protocol):
 
     async def _respond(self, request: Request) -> None:
         try:
-            response = await self._answers.answer(request)
-        except asyncio.CancelledError:
-            if self._require().is_closing():
-                raise  # the client has left
-            response = ENDING
+            response = await self._answer(request)
+            await self._send(request, response)
         finally:
             if self._task is not None:
                 self._state.tasks.discard(self._task)
                 self._task = None
-        transport = self._require()
-        try:
-            data = render(response, self._state.default_headers)
-        except ValueError:
-            LOG.exception("%s: %s", request.id, request.path)
-            data = render(Response(status=500, body=FAILURE), self._state.default_headers)
-        transport.write(data)
         self._state.total_requests += 1
         self._idle_since = self._loop.time()
         if self._is_closing or response.headers.get("Connection") == "close":
-            transport.close()
+            self._require().close()
         elif self._read:
-            transport.resume_reading()
+            self._require().resume_reading()
             self._parse(self._read)
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            return await self._answers.answer(request)
+        except asyncio.CancelledError:
+            if self._require().is_closing():
+                raise  # the client has left
+            return ENDING
+
+    async def _send(self, request: Request, response: Response) -> None:
+        transport = self._require()
+        try:
+            data = render(request.method, response, self._state.default_headers)
+        except ValueError:
+            LOG.exception("%s: %s", request.id, request.path)
+            response = Response(status=500, body=FAILURE)
+            data = render(request.method, response, self._state.default_headers)
+        transport.write(data)
+        if isinstance(response.body, bytes):
+            return
+        try:
+            await self._send_stream(response.body, is_chunked=not _has_length(response))
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+        except Exception:
+            # The client has a part of the answer: only the end of the connection tells it.
+            LOG.exception("%s: %s %s", request.id, request.method, request.path)
+            transport.abort()
+
+    async def _send_stream(self, chunks: AsyncIterator[bytes], *, is_chunked: bool) -> None:
+        transport = self._require()
+        try:
+            async for chunk in chunks:
+                if chunk:
+                    await self._writable.wait()
+                    transport.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if is_chunked else chunk)
+            if is_chunked:
+                transport.write(b"0\r\n\r\n")
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
 
     def _check_idle(self) -> None:
         since = self._loop.time() if self._task is not None else self._idle_since
@@ -208,13 +262,24 @@ class Connection(asyncio.Protocol):
         return self._transport
 
 
-def render(response: Response, server_headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the bytes of a response whose body is whole."""
-    assert isinstance(response.body, bytes)
-    headers = {**response.headers, **GUARDS, "content-length": str(len(response.body))}
+def render(method: str, response: Response, server_headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the head of a response, and its body if that is whole."""
+    headers = {**response.headers, **GUARDS}
+    body = b""
+    if not isinstance(response.body, bytes):
+        if not _has_length(response):
+            headers["transfer-encoding"] = "chunked"
+    elif response.status not in _BODILESS:
+        if not _has_length(response):
+            headers["content-length"] = str(len(response.body))
+        body = b"" if method == "HEAD" else response.body
     lines = [_STATUS[response.status], *[f"{name}: {value}" for name, value in headers.items()]]
     head = "\r\n".join(lines)
     if head.count("\n") != len(lines) - 1:
         raise ValueError(f"a header has a line feed: {lines}")
     own = b"".join(b"%s: %s\r\n" % pair for pair in server_headers)
-    return b"%s\r\n%s\r\n%s" % (head.encode("latin-1", "replace"), own, response.body)
+    return b"%s\r\n%s\r\n%s" % (head.encode("latin-1", "replace"), own, body)
+
+
+def _has_length(response: Response) -> bool:
+    return "Content-Length" in response.headers
