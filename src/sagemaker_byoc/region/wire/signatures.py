@@ -317,7 +317,23 @@ def _v4(key: bytes, signature: V4, canonical: str) -> str:
     time = _text_of(signature.time)
     digest = hashlib.sha256(canonical.encode("latin-1", "replace")).hexdigest()
     text = f"{ALGORITHM}\n{time}\n{scope}\n{digest}"
-    return hmac.digest(key, text.encode(), hashlib.sha256).hex()
+    inner, outer = (padded.copy() for padded in _padded(key))
+    inner.update(text.encode())
+    outer.update(inner.digest())
+    return outer.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _padded(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
+    """Return the two hashes of an HMAC-SHA256, which have read the key (RFC 2104).
+
+    `hmac.digest` lets another thread run at each call, and then waits for its turn.
+    """
+    block = key.ljust(hashlib.sha256().block_size, b"\0")
+    return (
+        hashlib.sha256(bytes(byte ^ 0x36 for byte in block)),
+        hashlib.sha256(bytes(byte ^ 0x5C for byte in block)),
+    )
 
 
 def _canonical_requests(request: Request, signature: V4, payload_hash: str) -> Iterator[str]:

@@ -89,15 +89,18 @@ class Requests:
 def parse(request: Request) -> Call:
     """Parse a path-style request; raise S3Error InvalidURI."""
     bucket, _, key = request.target.removeprefix("/").partition("/")
-    query = request.query
+    query = request.query if request.query_string else {}
     return Call(
         request=_with_signed_headers(request, query),
         bucket=_unquote(bucket),
         key=_unquote(key),
         query=query,
-        subresource=next((name for name in SUBRESOURCES if name in query), "")
-        or _flag(request.query_string),
+        subresource=_subresource(request.query_string, query) if query else "",
     )
+
+
+def _subresource(text: str, query: Mapping[str, str]) -> str:
+    return next((name for name in SUBRESOURCES if name in query), "") or _flag(text)
 
 
 def _flag(query: str) -> str:

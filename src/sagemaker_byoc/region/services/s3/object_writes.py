@@ -56,7 +56,7 @@ class WriteRequests(Requests):
     async def put(self, call: Call) -> Response:
         condition = write_condition(call.headers, call.key)
         attributes = object_properties.sent_attributes(call.headers, self._account)
-        writer = self._store.open_writer(call.bucket, call.key)
+        writer = self._store.make_writer(call.bucket, call.key)
         incoming = Incoming(call.request, lambda _: writer)
 
         def change(_: Writer) -> Put:
@@ -67,6 +67,7 @@ class WriteRequests(Requests):
         if incoming.length is not None and incoming.length <= SMALL:
             info = await incoming.submit(self._threads, commits, change)
         else:
+            self._store.files(call.bucket)  # before gigabytes arrive
             info = await incoming.store(self._threads, lambda _: commits.run(change(writer)))
         return Response(
             headers={

@@ -117,7 +117,7 @@ class Files:
 
     def current(self, key: str) -> tuple[str, os.stat_result] | None:
         """Return path and status of the object's bytes."""
-        path = self.root + "/" + "/".join(encode(key, fold=self._fold))
+        path = self._plain_path(key)
         try:
             status = os.stat(path)
             if S_ISREG(status.st_mode):
@@ -149,14 +149,22 @@ class Files:
 
     def replace(self, key: str, data: str, before: tuple[str, os.stat_result] | None) -> None:
         """Move the bytes in place. `before` is what `current` returned."""
-        target = self._target(key) if before is None else before[0]
-        try:
-            os.replace(data, target)
-        except FileNotFoundError:
-            self._plain = {self.root}  # a folder was removed by hand
-            os.replace(data, self._target(key))
         if before is not None:
+            os.replace(data, before[0])
             unlink(self._attributes_path(key, before[1].st_mtime_ns))
+            return
+        plain = self._plain_path(key)
+        if os.path.dirname(plain) in self._plain:
+            try:
+                os.replace(data, plain)
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                self._plain = {self.root}  # a folder came, or was removed by hand
+            else:
+                return
+        os.replace(data, self._target(key))
+
+    def _plain_path(self, key: str) -> str:
+        return self.root + "/" + "/".join(encode(key, fold=self._fold))
 
     def rewrite(self, key: str, mtime: int, attributes: bytes, aside: str) -> None:
         """Replace the attributes of what is there, through the file `aside`."""
@@ -202,11 +210,10 @@ class Files:
         folder = self.root
         if len(parts) > 1:
             folder = f"{self.root}/{'/'.join(parts[:-1])}"
-            if folder not in self._plain:
-                if os.path.isdir(folder):
-                    self._remember(folder)
-                else:
-                    folder = self._folders(parts[:-1])
+            if os.path.isdir(folder):
+                self._remember(folder)
+            else:
+                folder = self._folders(parts[:-1])
         plain = f"{folder}/{parts[-1]}"
         return plain + OBJECT_ASIDE if os.path.isdir(plain) else plain
 

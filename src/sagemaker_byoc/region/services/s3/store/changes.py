@@ -1,7 +1,7 @@
 """The changes of a bucket: puts, deletions and tags, in the steps of a group commit."""
 
 # Paths are strings here: Path would take a part of the time of a small object.
-# ruff: noqa: PTH110, PTH119
+# ruff: noqa: PTH110, PTH112, PTH119
 from __future__ import annotations
 
 import os
@@ -16,6 +16,7 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     Condition,
     ObjectInfo,
     info_of,
+    no_such_bucket,
     no_such_key,
 )
 
@@ -96,7 +97,12 @@ class Put:
 
     def apply(self) -> ObjectInfo:
         assert self._status is not None
-        self._files.replace(self.key, self._path, self._before)
+        try:
+            self._files.replace(self.key, self._path, self._before)
+        except FileNotFoundError:
+            if not os.path.isdir(self._files.root):  # removed by hand
+                raise no_such_bucket(self.bucket) from None
+            raise
         return info_of(self.key, self._status, self._attributes)
 
     def undo(self) -> None:

@@ -147,6 +147,7 @@ class ObjectStore:
                 )
 
         def remove() -> None:
+            self._files.pop(bucket, None)
             shutil.rmtree(self._root / bucket)
             self.disk.sync_folder(str(self._root))
             folders.remove(self._attributes / bucket)
@@ -228,8 +229,19 @@ class ObjectStore:
         metadata: Mapping[str, str] | None = None,
     ) -> Writer:
         """Return a writer; raise S3Error NoSuchBucket, KeyTooLongError."""
-        check_key(key)
         self.files(bucket)
+        return self.make_writer(bucket, key, content_type=content_type, metadata=metadata)
+
+    def make_writer(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        content_type: str = BINARY,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Writer:
+        """Return a writer without a look at the bucket; raise S3Error KeyTooLongError."""
+        check_key(key)
         attributes = Attributes(etag="", content_type=content_type, metadata=metadata or {})
 
         def make(writer: Writer, condition: Condition | None) -> Put:
@@ -249,6 +261,10 @@ class ObjectStore:
         """Remove the attributes that crashes left; return how many there were."""
         return sum(self.files(bucket.name).sweep() for bucket in self.buckets())
 
+    def known_files(self, bucket: str) -> Files:
+        """Return the files of a bucket that was there before; else raise S3Error NoSuchBucket."""
+        return self._files.get(bucket) or self.files(bucket)
+
     def files(self, bucket: str) -> Files:
         if not self.has_bucket(bucket):
             raise no_such_bucket(bucket)
@@ -264,7 +280,7 @@ class ObjectStore:
             status = seal(writer.file, self._clock.next())
             self.disk.sync_new(writer.file, self._new)
         return Put(
-            self.files,
+            self.known_files,
             bucket,
             key,
             writer.attributes,

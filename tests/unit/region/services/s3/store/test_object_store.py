@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 
 import pytest
@@ -284,6 +285,36 @@ def test_a_bucket_that_is_deleted_during_a_put_does_not_come_back(store, tmp_pat
         with pytest.raises(S3Error, match="NoSuchBucket"):
             writer.commit()
     assert not (tmp_path / "s3/bucket").exists()
+
+
+def test_folders_that_come_and_go_by_hand(store, tmp_path):
+    """The store knows folders from earlier puts."""
+    for _ in range(2):
+        store.put_bytes("bucket", "a/b/c", b"1")
+        store.put_bytes("bucket", "a/b/d", b"1")
+        shutil.rmtree(tmp_path / "s3/bucket/a")
+        store.put_bytes("bucket", "a/b/d", b"2")
+        assert keys(store) == ["a/b/d"]
+        (tmp_path / "s3/bucket/a/b/e").mkdir()
+        store.put_bytes("bucket", "a/b/e", b"3")
+        assert keys(store) == ["a/b/d", "a/b/e"]
+        store.delete("bucket", "a/b/e")
+        store.delete("bucket", "a/b/d")
+        (tmp_path / "s3/bucket/a/b/e").rmdir()
+        (tmp_path / "s3/bucket/a").rename(tmp_path / "s3/bucket/z")
+        (tmp_path / "s3/bucket/a").write_bytes(b"now a file")
+        store.put_bytes("bucket", "a/b/c", b"4")
+        assert keys(store) == ["a", "a/b/c"]
+        store.delete("bucket", "a/b/c")
+        store.delete("bucket", "a")
+        shutil.rmtree(tmp_path / "s3/bucket/z")
+    shutil.rmtree(tmp_path / "s3/bucket")
+    with pytest.raises(S3Error, match="NoSuchBucket"):
+        store.put_bytes("bucket", "a/b/c", b"5")
+    writer = store.make_writer("bucket", "k")
+    with writer, pytest.raises(S3Error, match="NoSuchBucket"):
+        writer.commit()
+    assert not list((tmp_path / "s3/.new").iterdir())
 
 
 def test_what_a_deletion_left_is_not_in_the_next_bucket(store, monkeypatch):
