@@ -1,11 +1,11 @@
-"""Invocations that are answered without uvicorn, and connections that are handed to it."""
+"""Requests that are answered without uvicorn, and connections that are handed to it."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import uvloop
@@ -89,6 +89,16 @@ def invocation(body=b"x", *headers, path="/endpoints/e-1/invocations", version="
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+SIGNED = "Authorization: AWS4-HMAC-SHA256 Credential=K/20260101/r/s3/aws4_request, Signature=x"
+
+
+def s3(method="PUT", target="/bucket/key", body=b"", *headers):
+    lines = [f"{method} {target} HTTP/1.1", "Host: a", SIGNED, *headers]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
 def until(connection, text):
     data = b""
     while text not in data:
@@ -136,6 +146,11 @@ OTHERS = {
     "the last request": invocation(b"x", "Connection: close"),
     "a question first": invocation(b"x", "Expect: 100-continue"),
     "a large body": invocation(b"x" * connections.LARGEST),
+    "a large object": s3("PUT", "/b/k", b"x" * (connections.LARGEST + 1)),
+    "an object that is asked for first": s3("PUT", "/b/k", b"x", "Expect: 100-continue"),
+    "an unsigned object": s3("PUT", "/b/k", b"x").replace(b"/s3/", b"/sts/"),
+    "another service": s3("POST", "/", b"x", "X-Amz-Target: SageMaker.ListModels"),
+    "a whole URL": s3("PUT", "http://a/b/k", b"x"),
 }
 
 
@@ -148,6 +163,103 @@ def test_the_rest_is_for_uvicorn(raw, handler, kind):
     assert handler.own[0]
     assert not handler.own[-1]
     assert len(handler.own) == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+def test_a_small_request_to_s3_is_answered_here(raw, handler, method):
+    for turn in range(2):
+        raw.sendall(s3(method, "/bucket/a%20b/c?uploads&prefix=a%2Fb", b"%d" % turn))
+        until(raw, b"<%d>" % turn)
+        request = handler.requests[turn]
+        assert (request.method, request.target) == (method, "/bucket/a%20b/c")
+        assert request.query_string == "uploads&prefix=a%2Fb"
+    assert handler.own == [True, True]
+
+
+def test_answers_without_a_body(raw, handler):
+    """The length of a HEAD is that of the GET; 204 and 304 have none."""
+    handler.response = Response(headers={"Content-Length": "7"}, body=b"")
+    raw.sendall(s3("HEAD"))
+    assert b"\r\nContent-Length: 7\r\n" in until(raw, b"\r\n\r\n")
+    handler.response = Response(status=404, body=b"<Error/>")
+    raw.sendall(s3("HEAD"))
+    assert until(raw, b"\r\n\r\n").lower().count(b"content-length: 8\r\n") == 1
+    for status in (204, 304):
+        handler.response = Response(status=status)
+        raw.sendall(s3("DELETE"))
+        assert b"content-length" not in until(raw, b"\r\n\r\n").lower()
+    handler.response = None
+    raw.sendall(s3("PUT", "/b/k", b"end"))
+    until(raw, b"<end>")
+    assert handler.own == [True] * 5
+
+
+class Stream:
+    def __init__(self, pieces, fails=False):
+        self.pieces, self.fails, self.closed = iter(pieces), fails, threading.Event()
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.sleep(0)
+        for piece in self.pieces:
+            return piece
+        if self.fails:
+            raise OSError("a secret")
+        raise StopAsyncIteration
+
+    async def aclose(self):
+        self.closed.set()
+
+
+def test_streams_with_a_length_and_without(raw, handler):
+    stream = Stream([b"ab", b"", b"c"])
+    handler.response = Response(headers={"Content-Length": "3"}, body=stream)
+    raw.sendall(s3("GET"))
+    found = until(raw, b"abc")
+    assert b"chunked" not in found
+    assert stream.closed.wait(SECONDS)
+    handler.response = Response(body=Stream([b"ab", b"", b"c"]))
+    raw.sendall(s3("GET"))
+    found = until(raw, b"0\r\n\r\n").lower()
+    assert b"transfer-encoding: chunked\r\n" in found
+    assert found.endswith(b"\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n")
+    assert b"content-length" not in found
+
+
+def test_a_stream_that_fails_ends_the_connection(raw, handler, caplog):
+    """The client must not take the part for the whole."""
+    stream = Stream([b"ab"], fails=True)
+    handler.response = Response(headers={"Content-Length": "3"}, body=stream)
+    raw.sendall(s3("GET"))
+    found = b""
+    with suppress(ConnectionResetError):
+        while more := raw.recv(65536):
+            found += more
+    assert b"secret" not in found
+    assert "a secret" in caplog.text
+    assert stream.closed.is_set()
+
+
+def test_a_stream_waits_for_its_reader_and_ends_when_it_leaves(raw, handler):
+    taken = []
+
+    def pieces():
+        for number in range(1000):
+            taken.append(number)
+            yield bytes(1 << 20)
+
+    stream = Stream(pieces())
+    handler.response = Response(headers={"Content-Length": str(1000 << 20)}, body=stream)
+    raw.sendall(s3("GET"))
+    got = 0
+    while got < 20 << 20:
+        got += len(raw.recv(1 << 20))
+    assert len(taken) < 200
+    raw.close()
+    assert stream.closed.wait(SECONDS)
+    assert len(taken) < 200
 
 
 def test_two_requests_at_once(raw, handler):
