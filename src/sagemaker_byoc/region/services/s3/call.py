@@ -89,7 +89,7 @@ class Requests:
 def parse(request: Request) -> Call:
     """Parse a path-style request; raise S3Error InvalidURI."""
     bucket, _, key = request.target.removeprefix("/").partition("/")
-    query = request.query if request.query_string else {}
+    query = request.query
     return Call(
         request=_with_signed_headers(request, query),
         bucket=_unquote(bucket),
