@@ -132,13 +132,9 @@ def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) 
 def _lists(raw: bytes) -> list[Any] | None:
     """Parse all lines at once if each is a list without text and without a list inside."""
     raw = raw.replace(b"\r\n", b"\n").strip(b"\n ")
-    breaks = raw.count(b"\n")
-    if (
-        not raw.endswith(b"]")
-        or not raw.count(b"]\n[") == breaks == raw.count(b"[") - 1
-        or b'"' in raw
-        or b"\r" in raw
-    ):
+    lines = raw.count(b"[")
+    is_flat = raw.endswith(b"]") and (lines == 1 or raw.count(b"]\n[") == lines - 1)
+    if not is_flat or raw.count(b"\n") != lines - 1 or b'"' in raw or b"\r" in raw:
         return None
     try:
         return orjson.loads(b"[%b]" % raw.replace(b"\n", b","))  # type: ignore[no-any-return]

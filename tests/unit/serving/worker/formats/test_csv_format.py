@@ -15,7 +15,24 @@ from sagemaker_byoc.serving.worker.formats import codecs, csv_format, values
 
 PLAIN = MediaType("text/csv")
 ODD = ("", "", "NA", "nan", "-nan", "null", "inf", "-inf", "x", "1_0", "\u0661", "-", "+", "--1")
-ODD += ("1-2", "1 2", "- 1", "[1]", "1],[2", "{}", "e", "1e", "true", " ", '"', "'", "1;2", "0x10")
+ODD += (
+    "1-2",
+    "1 2",
+    "- 1",
+    "[1]",
+    "1],[2",
+    "{}",
+    "e",
+    "1e",
+    "true",
+    " ",
+    '"',
+    "'",
+    "1;2",
+    "0x10",
+    "\t1",
+    "2\v",
+)
 EDGES = ("0", "-0", "00", "007", "+5", "1.", ".5", "-.5", "1E5", "1e39", "1e400", "-1e-400")
 EDGES += tuple(
     str(sign * 2**bits + more) for sign, bits, more in product((1, -1), (63, 64), (-1, 0, 1))
@@ -50,9 +67,9 @@ def body(rng):
 
     def cell():
         text = rng.choice(ODD) if rng.random() < odd else number(rng, whole=whole)
-        if rng.random() < quoted:
+        if text != " " and rng.random() < quoted:  # alone, quoted spaces are a blank line to csv
             text = '"' + text.replace('"', '""') + '"'
-        return f" {text} " if rng.random() < spaced else text
+        return rng.choice((f" {text} ", f"\t{text}")) if rng.random() < spaced else text
 
     lines = [",".join(cell() for _ in range(columns + (rng.random() < 0.02))) for _ in range(rows)]
     if rng.random() < 0.4:
