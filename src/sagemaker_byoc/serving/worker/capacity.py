@@ -76,15 +76,15 @@ def decide(settings: Settings, loaded: Loaded, *, is_forked: bool, of: int = 0) 
 
 def threads_of_model(settings: Settings) -> int:
     """Return the threads that torch uses, which model_fn may have set, else those configured."""
-    torch = sys.modules.get("torch")
-    return settings.threads if torch is None else max(1, int(torch.get_num_threads()))
+    count = getattr(sys.modules.get("torch"), "get_num_threads", None)
+    return settings.threads if count is None else max(1, int(count()))
 
 
 def use_threads(count: int) -> None:
     """Let torch compute on that many threads."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.get_num_threads() != count:
-        torch.set_num_threads(count)
+    choose = getattr(sys.modules.get("torch"), "set_num_threads", None)
+    if choose is not None:
+        choose(count)
 
 
 def _megabytes(size: int) -> int:

@@ -135,7 +135,7 @@ class Worker:
             self._who, self._speaks = f"slot {self._slot}", self._slot == 0
             self._faults = 0
             pipeline.slot = self._slot
-        if settings.is_automatic:
+        if plan.threads != measured.threads:
             capacity.use_threads(plan.threads)
         return True
 

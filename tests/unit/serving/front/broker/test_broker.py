@@ -141,6 +141,26 @@ def test_unknown_slot(scripted):
         scripted.broker.join(RecordingLane(7))
 
 
+def test_fewer_workers_than_possible():
+    """Slots that get no worker are not waited for, and no place in the queue remains of them."""
+    broker = Broker(
+        slots=4, admission=Admission(requests=4 + 2, room=Room(1000)), stuck_grace=5, clock=float
+    )
+    assert (broker.size, broker.away()) == (4, {0, 1, 2, 3})
+    broker.resize(1)
+    broker.resize(3)  # never more than before
+    lane = RecordingLane(0)
+    broker.join(lane)
+    broker.ready(lane)
+    assert (broker.size, broker.away()) == (1, set())
+    with pytest.raises(LinkError, match="no slot 1"):
+        broker.join(RecordingLane(1))
+    permits = [broker.admission.admit() for _ in range(3)]
+    with pytest.raises(Unavailable, match="3 requests are already"):
+        broker.admission.admit()
+    assert len(permits) == 3
+
+
 def test_bytes_are_bounded():
     """Bodies wait in memory, so they count too; one alone may be as large as it likes."""
     scripted = ScriptedBroker(queue=5)
