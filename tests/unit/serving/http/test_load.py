@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -101,6 +102,76 @@ def test_killed_worker(server, pool):
     server.let_go("other")
     assert other.result().status == 200
     server.wait_both()
+
+
+RECORDING = """
+import os, time
+LOG = os.open(os.environ["ZOO"] + "/begun", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def model_fn(model_dir):
+    return None
+
+def input_fn(body, content_type):
+    os.write(LOG, b"%d %s\\n" % (os.getpid(), body))
+    return body
+
+def predict_fn(data, model):
+    time.sleep(0.002)  # the model's own time: requests queue behind it
+    return data
+
+def output_fn(prediction, accept):
+    return prediction, "text/plain"
+"""
+
+
+def test_kill_under_load(tmp_path, pool):
+    """Requests that a killed worker has begun fail, at most one for each; none that was only
+    handed to it is lost, and none runs twice."""
+    code = tmp_path / "model" / "code"
+    code.mkdir(parents=True)
+    (code / "inference.py").write_text(RECORDING)
+    with Server(tmp_path, SAGEMAKER_MODEL_SERVER_WORKERS="2", BYOC_QUEUE="999") as server:
+        server.wait_both()
+        kills = 3
+        is_over = []
+
+        def send(first):
+            """Send requests with numbers of this thread's own; return those that failed."""
+            failed = []
+            for number in itertools.count(first, 8):
+                reply = server.invoke(str(number), "text/plain")
+                if reply.status != 200:
+                    failed.append((number, reply.status, message(reply)))
+                elif reply.text != str(number):
+                    failed.append((number, 200, "another's reply"))
+                if is_over:
+                    return failed, number
+
+        threads = [pool.submit(send, first) for first in range(8)]
+        for _ in range(kills):
+            so_far = len((tmp_path / "begun").read_text().splitlines())
+            lines = wait_until(lambda: _lines(tmp_path / "begun", so_far + 50))
+            os.kill(int(lines[-1].split()[0]), signal.SIGKILL)
+            wait_until(lambda: "byoc_workers_ready 1" in server.request("GET", "/metrics").text)
+            server.wait_both()
+        is_over.append(True)
+        results = [thread.result() for thread in threads]
+        failed = [entry for found, _ in results for entry in found]
+        assert {(status, "process ended" in text) for _, status, text in failed} <= {(500, True)}
+        assert len(failed) <= kills
+        begun = [int(line.split()[1]) for line in _lines(tmp_path / "begun", 0)]
+        assert len(begun) == len(set(begun))
+        sent = {
+            number
+            for first, (_, last) in enumerate(results)
+            for number in range(first, last + 1, 8)
+        }
+        assert sent - set(begun) <= {number for number, *_ in failed}
+
+
+def _lines(path, least):
+    lines = path.read_text().splitlines()
+    return lines if len(lines) >= least else []
 
 
 def test_killed_front(server):

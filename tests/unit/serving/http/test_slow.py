@@ -95,6 +95,36 @@ def test_one_sided_and_gone(server, address):
     assert not server.running("never")
 
 
+def test_known_head_in_flight(server, address):
+    """What follows a request whose head was known is read as after any other: the rest of the next
+    request, another way to send it, the end of the client's side."""
+    names = [f"known{number}" for number in range(4)]
+    with Wire(address) as wire:
+        for name in names:
+            data = command(f"wait {name}".encode())  # the same head each time
+            wire.send(data)
+            wait_until(lambda name=name: server.running(name))
+            following = command(b"print the next, longer") + get()
+            wire.send(following[:-10])
+            assert server.ping().status == 200
+            server.let_go(name)
+            assert name in wire.reply()[2].decode()
+            assert b"print the next" in wire.reply()[2]
+            wire.send(following[-10:])
+            assert wire.reply()[::2] == (200, b"")
+            wire.send(command(b"print this"))
+            assert wire.reply()[0] == 200
+        wire.send(command(b"wait half"))
+        wait_until(lambda: server.running("half"))
+        wire.socket.shutdown(socket.SHUT_WR)
+        server.let_go("half")
+        reply = wire.reply()
+        while reply[0] == 100:
+            reply = wire.reply()
+        assert b"wait half" in reply[2]
+        assert wire.reply() is None
+
+
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory):
     environ = {"BYOC_QUEUE": str(QUEUE), "BYOC_QUEUE_MB": "32"}

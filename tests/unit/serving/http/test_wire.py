@@ -61,6 +61,41 @@ def test_pipelined(server, bodies):
         assert [wire.reply()[2] for _ in bodies] == bodies
 
 
+@pytest.mark.parametrize("cut", [1, 30, -1])
+def test_known_head(server, cut):
+    """A head that has come before means the same again, however its request arrives; one that only
+    begins or ends alike is another."""
+    other = SMALL[::-1]
+    with Wire(server) as wire:
+        for body in (SMALL, other, SMALL):
+            wire.send(post(body))
+            assert wire.reply()[::2] == (200, body)
+        wire.send(post(SMALL)[:cut])
+        assert server.ping().status == 200
+        wire.send(post(SMALL)[cut:] + post(other))
+        assert [wire.reply()[2] for _ in range(2)] == [SMALL, other]
+        wire.send(post(SMALL))
+        assert wire.reply()[2] == SMALL
+        wire.send(post(other + b"!"))
+        assert wire.reply()[2] == other + b"!"
+        wire.send(post(SMALL, "Connection: close\r\n"))
+        assert wire.reply()[2] == SMALL
+        assert wire.reply() is None
+
+
+def test_many_heads(server):
+    """More heads than are remembered, those with a close among them."""
+    with Wire(server) as wire:
+        for number in range(600):
+            wire.send(post(SMALL, f"X-Number: {number % 300}\r\n"))
+            assert wire.reply()[2] == SMALL
+    for _ in range(3):
+        with Wire(server) as wire:
+            wire.send(post(SMALL, "Connection: close\r\n"))
+            assert wire.reply()[2] == SMALL
+            assert wire.reply() is None
+
+
 def test_pipelined_ping(server):
     """Also where the two ways through the front take turns."""
     ping = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"
