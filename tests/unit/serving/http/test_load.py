@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
@@ -136,42 +135,35 @@ def test_kill_under_load(tmp_path, pool):
         is_over = []
 
         def send(first):
-            """Send requests with numbers of this thread's own; return those that failed."""
-            failed = []
-            for number in itertools.count(first, 8):
-                reply = server.invoke(str(number), "text/plain")
-                if reply.status != 200:
-                    failed.append((number, reply.status, message(reply)))
-                elif reply.text != str(number):
-                    failed.append((number, 200, "another's reply"))
-                if is_over:
-                    return failed, number
+            """Send every eighth number; return those that were sent and those that failed."""
+            sent, failed = [], []
+            while not is_over:
+                sent.append(first + 8 * len(sent))
+                reply = server.invoke(str(sent[-1]), "text/plain")
+                if reply.status != 200 or reply.text != str(sent[-1]):
+                    failed.append((sent[-1], reply.status, message(reply)))
+            return sent, failed
 
         threads = [pool.submit(send, first) for first in range(8)]
-        for _ in range(kills):
-            so_far = len((tmp_path / "begun").read_text().splitlines())
-            lines = wait_until(lambda: _lines(tmp_path / "begun", so_far + 50))
-            os.kill(int(lines[-1].split()[0]), signal.SIGKILL)
-            wait_until(lambda: "byoc_workers_ready 1" in server.request("GET", "/metrics").text)
-            server.wait_both()
+        for kill in range(1, kills + 1):
+            so_far = len(_lines(tmp_path / "begun"))
+            wait_until(lambda least=so_far + 50: len(_lines(tmp_path / "begun")) > least)
+            os.kill(int(_lines(tmp_path / "begun")[-1].split()[0]), signal.SIGKILL)
+            restarts = f"byoc_worker_restarts_total {kill}"
+            wait_until(lambda text=restarts: text in server.request("GET", "/metrics").text)
         is_over.append(True)
         results = [thread.result() for thread in threads]
-        failed = [entry for found, _ in results for entry in found]
+        failed = [entry for _, found in results for entry in found]
         assert {(status, "process ended" in text) for _, status, text in failed} <= {(500, True)}
         assert len(failed) <= kills
-        begun = [int(line.split()[1]) for line in _lines(tmp_path / "begun", 0)]
+        begun = [int(line.split()[1]) for line in _lines(tmp_path / "begun")]
         assert len(begun) == len(set(begun))
-        sent = {
-            number
-            for first, (_, last) in enumerate(results)
-            for number in range(first, last + 1, 8)
-        }
+        sent = {number for numbers, _ in results for number in numbers}
         assert sent - set(begun) <= {number for number, *_ in failed}
 
 
-def _lines(path, least):
-    lines = path.read_text().splitlines()
-    return lines if len(lines) >= least else []
+def _lines(path):
+    return path.read_text().splitlines()
 
 
 def test_killed_front(server):
