@@ -5,8 +5,8 @@ and answered, together: a fixed header, one JSON index of all frames, and the bo
 travels as a sealed memory file beside the packet. Neither a disk nor /dev/shm is needed.
 
 Requests have a socket pair of their own, of which the front holds both ends and the worker the
-receiving one. So a packet is either in the kernel's queue, where the front can take it back, or the
-worker has begun it: what a dead or stuck worker has not begun is known exactly.
+receiving one: a packet that the worker has not received can be taken back. Which request of a
+packet the worker began last is in memory that both share, so that it outlives the worker.
 
 In a conversation each side keeps a window of what it has sent, so that neither a slow client nor a
 slow handler makes a queue grow, and no conversation holds up another. No torch, no numpy.
@@ -15,6 +15,7 @@ slow handler makes a queue grow, and no conversation holds up another. No torch,
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import socket
 import struct
@@ -52,8 +53,8 @@ class FullError(ClosedError):
 
 
 class Kind(IntEnum):
-    """Worker to front: HELLO, INBOX, READY, FAILED, PART, REPLY, CAPTURED, FINISH. Front to worker:
-    REQUEST, CANCEL, OPEN, END. Both ways: MESSAGE, TAKEN."""
+    """Worker to front: HELLO, INBOX, BEGUN, READY, FAILED, PART, REPLY, RETURN, CAPTURED, FINISH.
+    Front to worker: REQUEST, CANCEL, OPEN, END. Both ways: MESSAGE, TAKEN."""
 
     HELLO = 1
     """The worker's first frame, with the sending end for its requests as body."""
@@ -75,7 +76,11 @@ class Kind(IntEnum):
     CAPTURED = 13
     """An answered request and its reply, as redact_fn returned them."""
     INBOX = 14
-    """Sent with HELLO: the receiving end for requests, to take back those not begun."""
+    """Sent with HELLO: the receiving end for requests, to take back those not received."""
+    BEGUN = 15
+    """Sent with HELLO: the memory that tells which request was begun last."""
+    RETURN = 16
+    """Requests that the worker has received and will not begin: the one before them takes long."""
 
 
 _KINDS = {kind.value: kind for kind in Kind}
@@ -174,6 +179,34 @@ def requests_of(frames: list[Frame]) -> list[Frame]:
         if frame.kind is not Kind.REQUEST:
             raise LinkError(f"the front must not send {frame.kind.name} as a request")
     return frames
+
+
+_ID = struct.Struct("=Q")
+
+
+class Begun:
+    """The id of the request that a worker began last. The worker writes it into memory that the
+    front can read after the worker's death."""
+
+    def __init__(self) -> None:
+        descriptor = os.memfd_create("begun", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, _ID.size)
+        self._memory = memoryview(mmap.mmap(descriptor, _ID.size)).cast("Q")
+        self.body = Body(descriptor=descriptor)
+
+    def set(self, ident: int) -> None:
+        self._memory[0] = ident
+
+
+def begun_of(body: Body) -> int:
+    """Return the id in the memory of a worker, 0 if it has none: it is read, and not mapped, since
+    the worker may have made it shorter."""
+    assert body.descriptor is not None
+    try:
+        data = os.pread(body.descriptor, _ID.size, 0)
+    except OSError:
+        return 0
+    return int(_ID.unpack(data)[0]) if len(data) == _ID.size else 0
 
 
 def request_pair() -> tuple[Link, Body, Body]:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import orjson
 
 from sagemaker_byoc.serving import log
+from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import Ticket
 from sagemaker_byoc.serving.link import (
@@ -22,6 +23,7 @@ from sagemaker_byoc.serving.link import (
     Kind,
     Link,
     LinkError,
+    begun_of,
     connected_by,
 )
 
@@ -99,6 +101,7 @@ class WorkerLane:
         """The sending end for requests; the lane has a slot once it is there."""
         self._inbox: Link | None = None
         """The worker's own receiving end."""
+        self._begun = Body()
         self._loop = loop
         self._find = find
         self._broker: Broker | None = None
@@ -122,6 +125,9 @@ class WorkerLane:
 
     def talk(self, frame: Frame) -> None:
         self._link.send(frame)
+
+    def begun(self) -> int:
+        return 0 if self._begun.descriptor is None else begun_of(self._begun)
 
     def cancel(self, ident: int) -> None:
         with suppress(LinkError):  # a worker that cannot receive it is about to end
@@ -173,6 +179,7 @@ class WorkerLane:
             if link is not None:
                 link.close()
         self._requests = self._inbox = None
+        self._begun.close()
         os.close(self._process)
 
     def _handle(self, frames: Sequence[Frame]) -> None:
@@ -189,6 +196,8 @@ class WorkerLane:
     def _handle_one(self, frame: Frame, broker: Broker) -> None:
         if frame.kind is Kind.PART:
             broker.part(self, frame.id, frame.meta, frame.body)
+        elif frame.kind is Kind.RETURN:
+            broker.returned(self, frame.meta.get("ids", []))
         elif frame.kind in TALK:
             broker.on_talk(self, frame)
         elif frame.kind is Kind.CAPTURED:
@@ -214,14 +223,15 @@ class WorkerLane:
     def _greeted(self, frames: Sequence[Frame]) -> None:
         """Register a new worker. Its first packet names the slot or the model, and brings both ends
         for its requests."""
-        if [frame.kind for frame in frames] != [Kind.HELLO, Kind.INBOX]:
+        if [frame.kind for frame in frames] != [Kind.HELLO, Kind.INBOX, Kind.BEGUN]:
             raise LinkError("it does not begin with a greeting")
-        hello, inbox = frames
+        hello, inbox, begun = frames
         slot, model = hello.meta.get("slot"), hello.meta.get("model", "")
-        if not isinstance(slot, int) or None in {hello.body.descriptor, inbox.body.descriptor}:
-            raise LinkError("its greeting has no slot or no sockets")
+        if not isinstance(slot, int) or None in {frame.body.descriptor for frame in frames}:
+            raise LinkError("its greeting lacks the slot or a descriptor")
         broker = self._find(str(model))
         self._requests, self._inbox = connected_by(hello.body), connected_by(inbox.body)
+        self._begun = begun.body
         self.slot = 0 if model else slot
         of = hello.meta.get("of")
         if isinstance(of, int) and of > self.slot:

@@ -131,8 +131,11 @@ class Lane(Protocol):
         earlier ones leave no room, ClosedError if the worker is gone."""
 
     def take_back(self, most: int) -> list[int]:
-        """Take back what the worker has not begun, at most `most` packets; return the tickets'
+        """Take back what the worker has not received, at most `most` packets; return the tickets'
         ids."""
+
+    def begun(self) -> int:
+        """Return the id of the request that the worker began last."""
 
     def talk(self, frame: Frame) -> None:
         """Send part of a conversation; raise FullError if the worker has no room for it now."""
@@ -212,8 +215,13 @@ def setter_of(future: asyncio.Future[Outcome]) -> Callable[[Ticket, Outcome], No
     return done
 
 
-DEPTH = 8
-"""Requests at hand of a worker that takes one at a time; the kernel lets 10 packets wait."""
+DEPTH = 16
+"""Requests at hand of a worker that takes one at a time."""
+AT_HAND = 0.004
+"""Seconds of work that a worker may have at hand; it is lost time for those that wait behind a
+request that takes unexpectedly long. One request more than the running one is always allowed."""
+FORGET = 0.95
+"""Share of the longest time that is kept with each shorter one."""
 
 
 @dataclass(slots=True)
@@ -230,6 +238,8 @@ class Slot:
     """Size of the running batch."""
     started: float = 0.0
     """When the running batch, or the running request, began."""
+    slowest: float = 0.0
+    """Seconds that the slowest of its latest requests took."""
     is_full: bool = False
     """The worker's socket has no room until its next reply."""
     reason: str = ""
@@ -241,8 +251,18 @@ class Slot:
         """Return whether the worker may be sent more: a batch if it is idle, single requests also
         in advance, so that it never waits for the front."""
         if self.state is SlotState.BUSY:
-            return self.limit.is_single and not self.is_full and len(self.running) < DEPTH
+            return self.limit.is_single and not self.is_full and len(self.running) < self.depth
         return self.state is SlotState.IDLE
+
+    @property
+    def depth(self) -> int:
+        """Return how many requests the worker may have, the running one included."""
+        most = AT_HAND / self.slowest if self.slowest else DEPTH
+        return max(2, min(DEPTH, int(most)))
+
+    def took(self, seconds: float) -> None:
+        """Note how long a request took."""
+        self.slowest = max(seconds, self.slowest * FORGET)
 
     @property
     def has_next(self) -> bool:
