@@ -209,13 +209,40 @@ def begun_of(body: Body) -> int:
     return int(_ID.unpack(data)[0]) if len(data) == _ID.size else 0
 
 
-def request_pair() -> tuple[Link, Body, Body]:
-    """Return the worker's end for requests, and what the front gets: the sending end and the
-    receiving one."""
-    inbox, outlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    inbox.settimeout(None)  # user code may have set another default
-    ends = Body(descriptor=outlet.detach()), Body(descriptor=os.dup(inbox.fileno()))
-    return Link(inbox), *ends
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a worker holds of its connection to the front."""
+
+    link: Link
+    inbox: Link
+    """Requests arrive on it."""
+    begun: Begun
+
+    @classmethod
+    def connected(cls, address: str, greeting: Mapping[str, object]) -> Ends:
+        """Connect and greet the front; raise OSError or ClosedError if it is not there."""
+        with contextlib.ExitStack() as failed:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            failed.callback(connection.close)
+            inbox, outlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            failed.callback(inbox.close)
+            sending = Body(descriptor=outlet.detach())
+            receiving = Body(descriptor=os.dup(inbox.fileno()))
+            for end in (connection, inbox):
+                end.settimeout(None)  # user code may have set another default
+            ends = cls(Link(connection), Link(inbox), Begun())
+            connection.connect(address)
+            ends.link.send(
+                Frame(Kind.HELLO, 0, greeting, sending),
+                Frame(Kind.INBOX, 0, {}, receiving),
+                Frame(Kind.BEGUN, 0, {}, ends.begun.body),
+            )
+            failed.pop_all()
+        return ends
+
+    def close(self) -> None:
+        self.link.close()
+        self.inbox.close()
 
 
 _CONTROL = socket.CMSG_SPACE(4 * (FRAMES + 1))

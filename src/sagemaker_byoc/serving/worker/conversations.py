@@ -15,7 +15,16 @@ from contextlib import suppress
 from typing import Self
 
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError, Window, body_of, requests_of
+from sagemaker_byoc.serving.link import (
+    Ends,
+    Frame,
+    Kind,
+    Link,
+    LinkError,
+    Window,
+    body_of,
+    requests_of,
+)
 from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure
 from sagemaker_byoc.serving.worker.code.handlers import Handler
@@ -165,21 +174,20 @@ class Exchange:
 
     def __init__(
         self,
-        link: Link,
-        inbox: Link,
+        ends: Ends,
         handler: Handler,
         model: object,
         context_of: Callable[[Frame], Context],
     ) -> None:
-        self._link = link
-        self._inbox = inbox
+        self._link = ends.link
+        self._inbox = ends.inbox
         self._handler = handler
         self._model = model
         self._context_of = context_of
         self._open: dict[int, Conversation] = {}
         self._cancelled: set[int] = set()
         self._poll = select.poll()
-        self._poll.register(inbox.fileno(), select.POLLIN)
+        self._poll.register(ends.inbox.fileno(), select.POLLIN)
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def wait(self) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import gc
 import os
-import select
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TypeAlias
 
 import orjson
 
@@ -22,15 +19,7 @@ from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import LoadFailed
-from sagemaker_byoc.serving.link import (
-    ClosedError,
-    Frame,
-    Kind,
-    Link,
-    LinkError,
-    request_pair,
-    requests_of,
-)
+from sagemaker_byoc.serving.link import ClosedError, Ends, Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor.slots import LOADED, Channel
 from sagemaker_byoc.serving.worker import capacity
@@ -39,10 +28,9 @@ from sagemaker_byoc.serving.worker.code.apps import AppError
 from sagemaker_byoc.serving.worker.code.guard import Failure
 from sagemaker_byoc.serving.worker.code.handlers import HandlerError
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
-from sagemaker_byoc.serving.worker.conversations import Exchange
-from sagemaker_byoc.serving.worker.jobs import failed
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 from sagemaker_byoc.serving.worker.template import Descriptors, Template, obstacle
+from sagemaker_byoc.serving.worker.turns import Turn
 
 PAUSE = 0.05
 """Seconds between two attempts to reach the front."""
@@ -74,12 +62,13 @@ class Worker:
         answered."""
         # What a loader is going to be is known after the load: only a worker has a link.
         ends = None if self._is_loader else self._connect()
-        held = [guard.Held.of(end.fileno()) for end in (channel, *(ends or ()))]
+        sockets = () if ends is None else (ends.link, ends.inbox)
+        held = [guard.Held.of(end.fileno()) for end in (channel, *sockets)]
         before = Descriptors()
         loaded: list[Pipeline] = []
         failure = guard.attempt(lambda: loaded.append(self._load(held)))
         if failure is not None:
-            self._tell_failure((ends or self._connect())[0], failure)
+            self._tell_failure((ends or self._connect()).link, failure)
             return ExitCode.MODEL_FAILED
         (pipeline,) = loaded
         if self._is_loader:
@@ -90,19 +79,18 @@ class Worker:
         elif not self._settle(channel, before.opened(), pipeline):
             return ExitCode.INTERNAL
         channel.close()
-        link, inbox = ends or self._connect()
+        ends = ends or self._connect()
         while True:
-            guard.hold(guard.Held.of(link.fileno()), guard.Held.of(inbox.fileno()))
-            failure = guard.attempt(self._serve, link, inbox, pipeline)
+            guard.hold(*(guard.Held.of(end.fileno()) for end in (ends.link, ends.inbox)))
+            failure = guard.attempt(self._serve, ends, pipeline)
             if failure is not None:
                 log.say(f"between two requests: {failure.explained}")
                 self._faults += 1
             if self._faults >= FAULTS:
                 return ExitCode.INTERNAL
             guard.hold()
-            link.close()
-            inbox.close()
-            link, inbox = self._connect()
+            ends.close()
+            ends = self._connect()
 
     def _settle(self, channel: Channel, opened: list[int], pipeline: Pipeline) -> bool:
         """Decide how many workers there are and become one, by a fork if there are several; return
@@ -139,30 +127,19 @@ class Worker:
             capacity.use_threads(plan.threads)
         return True
 
-    def _connect(self) -> tuple[Link, Link]:
-        """Connect to the front; return the link and the end that requests arrive on.
+    def _connect(self) -> Ends:
+        """Connect to the front.
 
         The supervisor holds the listening socket, so this works while the front restarts.
         """
         greeting = {"slot": self._slot, "of": self._of, "model": self._settings.model_name}
         while True:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            connection.settimeout(None)  # user code may have set another default
-            link = Link(connection)
-            inbox, sending, receiving = request_pair()
             try:
-                connection.connect(self._address)
-                link.send(
-                    Frame(Kind.HELLO, 0, greeting, sending), Frame(Kind.INBOX, 0, {}, receiving)
-                )
+                return Ends.connected(self._address, greeting)
             except (OSError, ClosedError):
-                connection.close()
-                inbox.close()
                 if os.getppid() != self._supervisor:  # a handler may have taken SIGTERM for itself
                     guard.stop(signal.SIGTERM, None)
                 time.sleep(PAUSE)
-                continue
-            return link, inbox
 
     def _load(self, held: list[guard.Held]) -> Pipeline:
         with plainly():
@@ -195,133 +172,19 @@ class Worker:
             meta = {"reason": failure.message, "status": failure.status}
             link.send(Frame(Kind.FAILED, meta=meta))
 
-    def _serve(self, link: Link, inbox: Link, pipeline: Pipeline) -> None:
+    def _serve(self, ends: Ends, pipeline: Pipeline) -> None:
         """Answer requests until the front is gone; the requests that it waited for have no receiver
         then."""
         with suppress(LinkError):
-            link.send(_ready(pipeline))
-            self._take_turns(link, inbox, pipeline)
-
-    def _take_turns(self, link: Link, inbox: Link, pipeline: Pipeline) -> None:
-        talks = pipeline.handlers.get("bidirectional_fn")
-        source: Source = Requests(link, inbox)
-        if talks is not None:
-            source = Exchange(link, inbox, talks, pipeline.model, pipeline.context_of)
-        turn = Turn(link, pipeline, source)
-        while self._faults < FAULTS:
-            failure = guard.stage(turn.take)
-            if turn.lost is not None:
-                raise turn.lost
-            self._faults = 0 if failure is None else self._faults + 1
-            if failure is not None:
-                turn.fail(failure)
-
-
-class Turn:
-    """The requests that arrived together last, until each has its reply.
-
-    No handler's error gets here, but what handlers leave behind may raise: a timer's signal
-    handler, a trace function.
-    """
-
-    def __init__(self, link: Link, pipeline: Pipeline, source: Source) -> None:
-        self._link = link
-        self._pipeline = pipeline
-        self._source = source
-        self._owed: dict[int, Frame] = {}
-        self._is_reading = False
-        self.lost: LinkError | None = None
-
-    def take(self) -> None:
-        """Wait for requests and answer them; `lost` is set if the front is gone."""
-        source = self._source
-        try:
-            self._is_reading = False
-            self._owed.clear()
-            source.wait()  # what is raised meanwhile takes no request with it
-            self._is_reading = True
-            requests = source.receive()
-            for frame in requests:
-                self._owed[frame.id] = frame
-            self._is_reading = False
-            for replies in self._pipeline.answer(requests, source.has_come):
-                self._send(replies)
-        except LinkError as error:
-            self.lost = error
-
-    def fail(self, failure: Failure) -> None:
-        """Answer what `take` has left open; raise LinkError if that cannot be determined."""
-        log.say(f"raised outside of a handler's call: {failure.explained}")
-        for request in list(self._owed.values()):
-            self._send([failed(request, failure)])
-        if self._is_reading:
-            raise LinkError("requests were lost")  # with the link they end for the front, too
-
-    def _send(self, replies: list[Frame]) -> None:
-        """Send frames in one packet, or in several if they do not fit into one."""
-        try:
-            self._link.send(*replies, wait=True)
-        except ClosedError:
-            raise
-        except (LinkError, OSError) as error:
-            if len(replies) == 1:
-                failure = guard.failure_of(error)
-                log.say(f"a reply can't be sent: {failure.message}")
-                replies = [failed(replies[0], failure)]
-                self._link.send(*replies, wait=True)
-            else:
-                middle = len(replies) // 2
-                self._send(replies[:middle])
-                self._send(replies[middle:])
-        for reply in replies:
-            if reply.kind is Kind.REPLY:
-                self._owed.pop(reply.id, None)
-
-
-class Requests:
-    """Requests from the front, read by the thread that answers them. On the link the front only
-    sends that a stream should end."""
-
-    def __init__(self, link: Link, inbox: Link) -> None:
-        self._link = link
-        self._inbox = inbox
-        self._cancels = select.poll()
-        self._cancels.register(link.fileno(), select.POLLIN)
-        self._both = select.poll()
-        self._all = select.poll()  # one call for all questions: there is one for each request
-        for poll in (self._both, self._all):
-            poll.register(inbox.fileno(), select.POLLIN)
-            poll.register(link.fileno(), select.POLLIN)
-        log.watch(self._all)
-        self._request = [(inbox.fileno(), select.POLLIN)]
-
-    def wait(self) -> None:
-        """Wait until there is something to receive."""
-        found = self._all.poll()
-        while found != self._request:
-            log.restore()  # a handler has closed one of the standard streams
-            found = self._both.poll()
-            if self._link.fileno() in dict(found):
-                self._cancelled()  # a stream that has ended already, or the front is gone
-
-    def receive(self) -> list[Frame]:
-        """Return the next requests; none if the front has just taken them back."""
-        try:
-            return requests_of(self._inbox.receive(wait=False))
-        except BlockingIOError:
-            return []
-
-    def has_come(self, ident: int) -> bool:
-        return bool(self._cancels.poll(0)) and ident in self._cancelled()
-
-    def _cancelled(self) -> list[int]:
-        frames = self._link.receive()
-        if any(frame.kind is not Kind.CANCEL for frame in frames):
-            raise LinkError("the front sent something else than CANCEL")
-        return [frame.id for frame in frames]
-
-
-Source: TypeAlias = "Requests | Exchange"
+            ends.link.send(_ready(pipeline))
+            turn = Turn(ends, pipeline)
+            while self._faults < FAULTS:
+                failure = guard.stage(turn.take)
+                if turn.lost is not None:
+                    raise turn.lost
+                self._faults = 0 if failure is None else self._faults + 1
+                if failure is not None:
+                    turn.fail(failure)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Permit
 from sagemaker_byoc.serving.front.broker.tickets import (
-    DEPTH,
     BatchLimit,
     End,
     Health,
@@ -33,6 +32,13 @@ from sagemaker_byoc.serving.link import ClosedError, FullError, LinkError
 
 ABLE = frozenset({SlotState.IDLE, SlotState.BUSY})
 """States of a worker that can take a request."""
+
+
+_NO_TIMES: Mapping[str, float] = {}
+
+
+def _at_hand(slot: Slot) -> int:
+    return len(slot.running)
 
 
 class Broker(Hooks):
@@ -68,6 +74,8 @@ class Broker(Hooks):
         self._unready_since = 0.0
         self._clock = clock
         self._slots = {index: Slot(index, BatchLimit(target)) for index in range(slots)}
+        self._is_due = False
+        """Whether waiting requests are handed over as soon as all that arrived are there."""
         self._finished: list[tuple[Ticket, Outcome]] = []
         self._is_ready = False
         self._is_shut = False
@@ -110,10 +118,20 @@ class Broker(Hooks):
         self._last_id += 1
         ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock(), slot=slot)
         self.waiting.add(ticket)
+        if self._is_due:
+            return ticket
+        if any(slot.state is SlotState.IDLE for slot in self._slots.values()):
+            self._hand_over()
+        else:  # those that arrive together are handed over together
+            self._is_due = True
+            self.later(self._hand_over)
+        return ticket
+
+    def _hand_over(self) -> None:
+        self._is_due = False
         self._dispatch()
         if self._finished:
             self._call_back()
-        return ticket
 
     def instruct(
         self, slot: int, meta: Mapping[str, Any], done: Callable[[Ticket, Outcome], None]
@@ -243,6 +261,8 @@ class Broker(Hooks):
             if ticket is not None:
                 ticket.started = slot.started
                 self._end(ticket, End.REPLIED, meta, body)
+                if slot.limit.is_single:
+                    slot.took(sum(meta.get("times", _NO_TIMES).values()))
         if slot.state is SlotState.BUSY:
             self._go_on(slot)  # before the callbacks: the worker must not wait for them
         self._call_back()
@@ -261,8 +281,16 @@ class Broker(Hooks):
         if not slot.running:
             self._share()
 
+    def returned(self, lane: Lane, idents: Iterable[int]) -> None:
+        """Queue again, first of all, what a worker has received and will not begin."""
+        slot = self._slot_of(lane)
+        if slot is not None:
+            self._queue_again(slot, idents)
+            self._dispatch()
+            self._call_back()
+
     def lose(self, lane: Lane) -> None:
-        """Remove a worker that is gone; only the requests that it ran end with it."""
+        """Remove a worker that is gone; only the requests that it has begun end with it."""
         slot = self._slot_of(lane)
         if slot is not None:
             self.on_lost(lane)
@@ -316,19 +344,19 @@ class Broker(Hooks):
 
     def _dispatch(self) -> None:
         """Send waiting requests, each to the worker with the fewest at hand."""
-        while self.waiting and (slot := self._least_busy()) is not None:
-            batch = self.waiting.take(slot.index, slot.limit.now, self._clock())
+        while self.waiting:
+            able = [
+                slot
+                for slot in self._slots.values()
+                if slot.has_room and self.waiting.has_for(slot.index)
+            ]
+            if not able:
+                return
+            slot = min(able, key=_at_hand)
+            share = -(-len(self.waiting) // len(able))
+            batch = self.waiting.take(slot.index, min(share, slot.most), self._clock())
             if batch:
                 self._hand(slot, batch)
-
-    def _least_busy(self) -> Slot | None:
-        """Return the slot with the fewest requests among those that can take one that waits."""
-        found = None
-        for slot in self._slots.values():
-            is_better = found is None or len(slot.running) < len(found.running)
-            if is_better and slot.has_room and self.waiting.has_for(slot.index):
-                found = slot
-        return found
 
     def _hand(self, slot: Slot, batch: list[Ticket]) -> None:
         assert slot.lane is not None
@@ -363,10 +391,12 @@ class Broker(Hooks):
             self._dispatch()
 
     def _take_back(self, slot: Slot) -> None:
-        """Queue again, first of all, what was sent to a worker that has not begun it."""
-        if slot.lane is None or not slot.limit.is_single:
-            return
-        found = [slot.running.pop(ident, None) for ident in slot.lane.take_back(DEPTH)]
+        """Queue again, first of all, what was sent to a worker that has not received it."""
+        if slot.lane is not None and slot.has_next:
+            self._queue_again(slot, slot.lane.take_back(len(slot.running)))
+
+    def _queue_again(self, slot: Slot, idents: Iterable[int]) -> None:
+        found = [slot.running.pop(ident, None) for ident in idents]
         self.waiting.put_back([ticket for ticket in found if ticket is not None])
 
     def _stop_stream(self, slot: Slot, ticket: Ticket) -> None:
@@ -377,7 +407,11 @@ class Broker(Hooks):
 
     def _lose(self, slot: Slot) -> None:
         """Remove a worker: what it has begun ends, and what only it could serve."""
-        self._take_back(slot)
+        assert slot.lane is not None
+        last = slot.lane.begun()
+        sent = list(slot.running)
+        begun = sent.index(last) + 1 if last in slot.running else 0
+        self._queue_again(slot, sent[begun:])
         slot.lane, slot.is_full = None, False
         if slot.state is not SlotState.FAILED:
             slot.reason = "a model worker ended and is being restarted"

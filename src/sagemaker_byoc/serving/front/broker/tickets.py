@@ -260,6 +260,14 @@ class Slot:
         most = AT_HAND / self.slowest if self.slowest else DEPTH
         return max(2, min(DEPTH, int(most)))
 
+    @property
+    def most(self) -> int:
+        """Return how many requests may be sent together: a batch, or half of what may be at hand,
+        so that the next packet is there when one has been answered."""
+        if not self.limit.is_single:
+            return self.limit.now
+        return max(1, min(self.depth // 2, self.depth - len(self.running)))
+
     def took(self, seconds: float) -> None:
         """Note how long a request took."""
         self.slowest = max(seconds, self.slowest * FORGET)
@@ -312,6 +320,8 @@ class Hooks:
     set."""
 
     def __init__(self) -> None:
+        self.later: Callable[[Callable[[], None]], object] = lambda call: call()
+        """The event loop's call_soon: calls once what has arrived by now has been submitted."""
         self.on_batch: Callable[[float], None] = _nobody
         """Called with the number of requests that were sent to a worker together."""
         self.on_ready: Callable[[], None] = _nobody

@@ -12,7 +12,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -123,8 +123,12 @@ class BaseFront(ABC):
             stuck_grace=self.settings.stuck_grace,
             target=self.settings.target_latency,
         )
+        broker.later = self._soon
         broker.on_batch = self.metrics.batch.observe
         return broker
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        self.loop.call_soon(call)
 
     def open(self) -> None:
         self.loop = asyncio.get_running_loop()

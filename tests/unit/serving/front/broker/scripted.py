@@ -16,8 +16,12 @@ class RecordingLane:
     the others where they can be taken back."""
 
     slot: int = 0
+    is_single: bool = True
     error: LinkError | None = None
     inbox: list = field(default_factory=list)
+    """Packets that the worker has not received."""
+    received: list = field(default_factory=list)
+    """The rest of the packet that it received last."""
     running: set = field(default_factory=set)
     sent: list = field(default_factory=list)
     """Requests that were begun: pairs of id and name."""
@@ -31,11 +35,16 @@ class RecordingLane:
         self.begin()
 
     def begin(self):
-        if self.inbox and not self.running:
-            packet = self.inbox.pop(0)
-            self.running = {ident for ident, _ in packet}
-            self.batches.append([name for _, name in packet])
-            self.sent += packet
+        if self.running:
+            return
+        if not self.received and self.inbox:
+            self.received = self.inbox.pop(0)
+        if self.received:
+            count = 1 if self.is_single else len(self.received)
+            begun, self.received = self.received[:count], self.received[count:]
+            self.running = {ident for ident, _ in begun}
+            self.batches.append([name for _, name in begun])
+            self.sent += begun
 
     def finish(self, *idents):
         self.running.difference_update(idents)
@@ -44,6 +53,9 @@ class RecordingLane:
     def take_back(self, most):
         found, self.inbox = self.inbox[:most], self.inbox[most:]
         return [ident for packet in found for ident, _ in packet]
+
+    def begun(self):
+        return self.sent[-1][0] if self.sent else 0
 
     def cancel(self, ident):
         self.signals.append(f"cancel {ident}")
@@ -78,7 +90,7 @@ class ScriptedBroker:
         self.lanes = [self.arrive(slot) for slot in range(slots)]
 
     def arrive(self, slot=0):
-        lane = RecordingLane(slot)
+        lane = RecordingLane(slot, is_single=self.batch == 1)
         self.broker.join(lane)
         self.broker.ready(lane, batch=self.batch)
         return lane

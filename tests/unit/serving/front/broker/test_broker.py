@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.serving.front.broker.scripted import RecordingLane, ScriptedBroker
 
+from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
@@ -392,3 +393,92 @@ def test_session_at_hand_ends_with_its_worker():
         "a": End.LOST,
         "b": End.LOST,
     }
+
+
+def together(scripted, names):
+    """Ask for all before the event loop goes on."""
+    calls = []
+    scripted.broker.later = calls.append
+    for name in names:
+        scripted.ask(name)
+    del scripted.broker.later
+    for call in calls:
+        call()
+    return calls
+
+
+def test_what_arrives_together_goes_together():
+    """In one packet for each worker; a worker that is idle waits for nothing."""
+    scripted = ScriptedBroker(slots=2, queue=99)
+    assert len(together(scripted, "abcdefgh")) == 1
+    assert [scripted.names(lane) for lane in scripted.lanes] == [["a"], ["b"]]
+    assert [[len(packet) for packet in lane.inbox] for lane in scripted.lanes] == [[3], [3]]
+
+
+def test_packet_is_half_of_what_may_be_at_hand():
+    """The other half is on its way while the first is being answered."""
+    scripted = ScriptedBroker(queue=99)
+    together(scripted, [str(number) for number in range(40)])
+    (lane,) = scripted.lanes
+    assert [len(packet) for packet in lane.inbox] == [DEPTH // 2, DEPTH // 2 - 1]
+
+
+def test_long_requests_go_one_by_one():
+    """One waits at the worker, where it can be taken back; all others wait for any worker."""
+    scripted = ScriptedBroker(queue=99)
+    scripted.ask("a")
+    lane = scripted.lanes[0]
+    lane.finish(*lane.running)
+    times = {"predict": 2.0}
+    scripted.broker.answer(lane, [(lane.sent[-1][0], {"times": times}, Body())])
+    together(scripted, "bcdef")
+    assert [len(packet) for packet in lane.inbox] == [1]
+
+
+def test_worker_dies_within_a_packet():
+    """Of the requests that it has received only those begun end; the others run elsewhere."""
+    scripted = ScriptedBroker(queue=99)
+    together(scripted, "abcdef")
+    scripted.reply()
+    lane = scripted.lanes[0]
+    scripted.reply()
+    assert (scripted.names(), len(lane.received)) == (list("abc"), 3)
+    scripted.broker.lose(lane)
+    assert {name: end.end for name, end in scripted.ends.items()} == {
+        "a": End.REPLIED,
+        "b": End.REPLIED,
+        "c": End.LOST,
+    }
+    successor = scripted.arrive()
+    for _ in range(3):
+        scripted.reply(successor)
+    assert scripted.names(successor) == list("def")
+
+
+def test_worker_dies_before_it_begins():
+    """A worker that has begun nothing loses nothing, also where its last request was answered."""
+    scripted = ScriptedBroker(queue=99)
+    scripted.ask("a")
+    scripted.reply()
+    lane = scripted.lanes[0]
+    lane.begin = lambda: None
+    scripted.ask("b")
+    scripted.broker.lose(lane)
+    assert scripted.names(scripted.arrive()) == ["b"]
+
+
+def test_returned_requests():
+    """What a worker gives back goes to another, before what came later; strangers are ignored."""
+    scripted = ScriptedBroker(slots=2, queue=99)
+    together(scripted, "abcdefgh")
+    slow, other = scripted.lanes
+    scripted.reply(slow)
+    back = [ident for ident, _ in slow.received]
+    slow.received = []
+    scripted.broker.returned(slow, [*back, 999])
+    for _ in range(8):
+        if other.running:
+            scripted.reply(other)
+    assert "a" in scripted.ends
+    assert len(scripted.ends) == 7
+    assert scripted.names(slow)[1:] not in ([], scripted.names(other))
