@@ -218,10 +218,10 @@ def setter_of(future: asyncio.Future[Outcome]) -> Callable[[Ticket, Outcome], No
 DEPTH = 16
 """Requests at hand of a worker that takes one at a time."""
 AT_HAND = 0.004
-"""Seconds of work that a worker may have at hand; it is lost time for those that wait behind a
-request that takes unexpectedly long. One request more than the running one is always allowed."""
-FORGET = 0.95
-"""Share of the longest time that is kept with each shorter one."""
+"""Seconds of work that a worker may have at hand: what waits behind a request that takes long is
+given back, but not at once. One request beside the running one is always allowed."""
+WEIGHT = 1 / 16
+"""Weight of the latest request in the mean time of requests."""
 
 
 @dataclass(slots=True)
@@ -238,8 +238,8 @@ class Slot:
     """Size of the running batch."""
     started: float = 0.0
     """When the running batch, or the running request, began."""
-    slowest: float = 0.0
-    """Seconds that the slowest of its latest requests took."""
+    mean: float = 0.0
+    """Seconds that its latest requests took on average."""
     is_full: bool = False
     """The worker's socket has no room until its next reply."""
     reason: str = ""
@@ -257,7 +257,7 @@ class Slot:
     @property
     def depth(self) -> int:
         """Return how many requests the worker may have, the running one included."""
-        most = AT_HAND / self.slowest if self.slowest else DEPTH
+        most = AT_HAND / self.mean if self.mean else DEPTH
         return max(2, min(DEPTH, int(most)))
 
     @property
@@ -270,7 +270,7 @@ class Slot:
 
     def took(self, seconds: float) -> None:
         """Note how long a request took."""
-        self.slowest = max(seconds, self.slowest * FORGET)
+        self.mean += WEIGHT * (seconds - self.mean) if self.mean else seconds
 
     @property
     def has_next(self) -> bool:
