@@ -163,9 +163,11 @@ class Link:
 def connected_by(body: Body) -> Link:
     """Return a link over the socket that came as a body; raise LinkError if it is not one."""
     assert body.descriptor is not None
+    descriptor = os.dup(body.descriptor)
     try:
-        connection = socket.socket(fileno=os.dup(body.descriptor))
+        connection = socket.socket(fileno=descriptor)
     except OSError as error:
+        os.close(descriptor)
         raise LinkError(f"not a socket: {error}") from error
     if connection.type != socket.SOCK_SEQPACKET or connection.family != socket.AF_UNIX:
         connection.close()

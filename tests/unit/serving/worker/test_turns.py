@@ -72,13 +72,12 @@ def front(model):
     thread = threading.Thread(target=run)
     thread.start()
     outlet = connected_by(hello.body)
-    yield SimpleNamespace(
-        link=link, outlet=outlet, inbox=connected_by(inbox.body), begun=begun.body, turn=turn
-    )
+    taken = connected_by(inbox.body)
+    yield SimpleNamespace(link=link, outlet=outlet, inbox=taken, begun=begun.body, turn=turn)
     for gate in model.gates.values():
         gate.set()
-    outlet.close()
-    link.close()
+    for end in (taken, outlet, link):
+        end.close()
     thread.join(20)
     assert not thread.is_alive()
     assert isinstance(turn.lost, ClosedError)
@@ -175,7 +174,9 @@ def test_failure_outside_of_a_handler(front, model):
 
 def test_ends_that_are_no_sockets():
     """A worker whose greeting brings something else has broken the protocol."""
-    for descriptor in (os.open(os.devnull, os.O_RDONLY), socket.socketpair()[0].detach()):
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    for descriptor in (os.open(os.devnull, os.O_RDONLY), ours.detach()):
         with pytest.raises(LinkError):
             connected_by(Body(descriptor=descriptor))
     assert begun_of(Body(descriptor=os.open(os.devnull, os.O_RDONLY))) == 0

@@ -343,7 +343,8 @@ class Broker(Hooks):
             self._unready_since = self._clock()
 
     def _dispatch(self) -> None:
-        """Send waiting requests, each to the worker with the fewest at hand."""
+        """Send waiting requests in equal shares, first to the worker with the fewest at hand."""
+        share = 0
         while self.waiting:
             able = [
                 slot
@@ -352,8 +353,8 @@ class Broker(Hooks):
             ]
             if not able:
                 return
+            share = share or -(-len(self.waiting) // len(able))
             slot = min(able, key=_at_hand)
-            share = -(-len(self.waiting) // len(able))
             batch = self.waiting.take(slot.index, min(share, slot.most), self._clock())
             if batch:
                 self._hand(slot, batch)
