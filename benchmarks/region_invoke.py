@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -167,6 +168,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def all_cpu_seconds(pid: int) -> float:
+    """Return the CPU time of the region, its containers, and the clients that have ended."""
+    clients = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(map(cpu_seconds, tree(pid))) + clients.ru_utime + clients.ru_stime
+
+
 def open_files(pid: int) -> int:
     return len([*Path(f"/proc/{pid}/fd").iterdir()])
 
@@ -240,9 +247,11 @@ def compare(workload: str, rounds: int, seconds: int) -> list[dict[str, Any]]:
             for connections in CONNECTIONS:
                 order = list(ways.items())[:: 1 if number % 2 else -1]
                 for way, target in order:
-                    before = cpu_seconds(pid)
+                    before, all_before = cpu_seconds(pid), all_cpu_seconds(pid)
                     row: dict[str, Any] = wrk.run(target, connections, seconds)
                     row["region_cpu_us"] = 1e6 * (cpu_seconds(pid) - before) / max(1, row["n"])
+                    more = all_cpu_seconds(pid) - all_before
+                    row["all_cpu_us"] = 1e6 * more / max(1, row["n"])
                     row |= {"workload": workload, "way": way, "connections": connections}
                     row["load"] = os.getloadavg()[0]
                     rows.append(row)
@@ -259,6 +268,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "region p50 / p99 ms",
         "p50 more, ms",
         "region CPU µs",
+        "all CPU µs, direct / region",
+        "ratio by CPU",
         "errors",
     )
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -278,6 +289,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             ]
             cells += [f"{of('region', 'p50') - of('direct', 'p50'):.2f}"]
             cells += [f"{of('region', 'region_cpu_us'):.0f}"]
+            both = [of(way, "all_cpu_us") for way in WAYS]
+            cells += [f"{both[0]:.0f} / {both[1]:.0f}", f"{100 * both[0] / both[1]:.0f} %"]
             cells += [f"{sum(row['errors'] for row in mine):.0f}"]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
