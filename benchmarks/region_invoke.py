@@ -187,24 +187,26 @@ class Wrk:
         (folder / "wrk.lua").write_text(LUA)
         self._script = str(folder / "wrk.lua")
         self._body, self._type = body, content_type
-        self._headers = folder / "headers"
+        self._folder, self._started = folder, 0
         self._environ = {
             **os.environ,
             "BODY": str(folder / "body"),
             "TYPE": content_type,
-            "HEADERS": str(self._headers),
         }
 
-    def _sign(self, url: str) -> None:
-        """One signature for all requests, which are alike; it is good for 15 minutes."""
+    def _sign(self, url: str) -> Path:
+        """Write one signature for all requests, which are alike; it is good for 15 minutes."""
         keys = Keys(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
         request = AWSRequest("POST", url, {"Content-Type": self._type}, self._body)
         client = Credentials(keys.access_key, keys.secret_key)
         SigV4Auth(client, "sagemaker", "us-east-1").add_auth(request)
-        self._headers.write_text("".join(f"{n}: {v}\n" for n, v in request.headers.items()))
+        self._started += 1  # several may start at the same time
+        headers = self._folder / f"headers-{self._started}"
+        headers.write_text("".join(f"{n}: {v}\n" for n, v in request.headers.items()))
+        return headers
 
     def start(self, url: str, connections: int, seconds: int) -> subprocess.Popen[str]:
-        self._sign(url)
+        headers = self._sign(url)
         command = [
             "wrk",
             "-t1",
@@ -215,7 +217,7 @@ class Wrk:
         ]
         return subprocess.Popen(
             [*command, "--latency", "-s", self._script, url],
-            env=self._environ,
+            env={**self._environ, "HEADERS": str(headers)},
             stdout=subprocess.PIPE,
             text=True,
         )
