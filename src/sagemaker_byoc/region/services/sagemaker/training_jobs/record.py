@@ -56,7 +56,7 @@ SUBJECT = Subject(
     has_ended=lambda document: Status(document["TrainingJobStatus"]).has_ended,
     hold=5.0,
     settle=2.0,
-    sdk_first=25.0,
+    sdk_first=45.0,
     sdk_hold=5.0,
 )
 """`settle`: SDK 3 sleeps 5 s after each answer with a running job, however short the job is.
