@@ -178,14 +178,12 @@ def numbers(
     has_text = None
     if floats is not None:
         array = packed(document, floats)
+    elif not _has_fractions(raw):
+        array = packed(document, INT64)
     else:
-        has_text = quotes is not None and _has_text(raw, quotes)
-        if has_text:
-            array = None
-        elif _has_fractions(raw):
-            array = packed(document, floats := FLOAT64)  # one fraction makes all of them floats
-        else:
-            array = packed(document, INT64)
+        has_text = quotes is not None and _has_text(raw, quotes)  # whose points do not count
+        floats = None if has_text else FLOAT64  # one fraction makes all of them floats
+        array = packed(document, floats) if floats else None
     if array is not None:
         return array
     if has_text is None:
@@ -231,6 +229,8 @@ def _has_fractions(raw: Data) -> bool:
 
 def _has_text(raw: Data, quotes: int) -> bool:
     """Return whether there are more quotation marks than `quotes`."""
+    if type(raw) is bytes:  # most bodies are, and small; this is one call
+        return raw.count(b'"') > quotes
     position = -1
     for _ in range(quotes + 1):
         position = raw.find(b'"', position + 1)
