@@ -36,7 +36,8 @@ _INVOCATION = re.compile(rb"/endpoints/[A-Za-z0-9-]+/invocations")
 _TARGET = re.compile(rb"/[^#]*")
 _S3_SCOPE = "/s3/aws4_request"
 _S3_METHODS = frozenset({b"DELETE", b"GET", b"HEAD", b"POST", b"PUT"})
-_UNUSUAL = frozenset({"transfer-encoding", "expect", "upgrade"})
+_UNUSUAL = frozenset({"transfer-encoding", "upgrade"})
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = frozenset({204, 304})
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._messages = 0
         self._is_whole = False
         self._is_usual = True
+        self._expects = False
         self._target = b""
         self._headers: dict[str, str] = {}
         self._body = b""
@@ -135,15 +137,21 @@ class Connection(asyncio.Protocol):
             and int(self._headers.get("content-length", "0")) <= LARGEST
             and (self._is_invocation() or self._is_s3())
         )
+        self._expects = self._is_usual and "expect" in self._headers
 
     def _is_invocation(self) -> bool:
         is_post = self._parser.get_method() == b"POST"
-        return is_post and _INVOCATION.fullmatch(self._target) is not None
+        return (
+            is_post
+            and "expect" not in self._headers
+            and _INVOCATION.fullmatch(self._target) is not None
+        )
 
     def _is_s3(self) -> bool:
         return (
             _S3_SCOPE in self._headers.get("authorization", "")
             and "x-amz-target" not in self._headers
+            and self._headers.get("expect", "100-continue") == "100-continue"
             and self._parser.get_method() in _S3_METHODS
             and _TARGET.fullmatch(self._target) is not None
         )
@@ -163,6 +171,9 @@ class Connection(asyncio.Protocol):
             self._messages = 0
         if self._messages != 1 or not self._is_usual or len(self._read) > LARGEST:
             self._hand_over()
+        elif self._expects and not self._is_whole:  # as botocore does for every object
+            self._expects = False
+            self._require().write(_CONTINUE)
         elif self._is_whole:
             path, _, query = self._target.decode("latin-1").partition("?")
             request = Request(

@@ -147,7 +147,7 @@ OTHERS = {
     "a question first": invocation(b"x", "Expect: 100-continue"),
     "a large body": invocation(b"x" * connections.LARGEST),
     "a large object": s3("PUT", "/b/k", b"x" * (connections.LARGEST + 1)),
-    "an object that is asked for first": s3("PUT", "/b/k", b"x", "Expect: 100-continue"),
+    "an unknown expectation": s3("PUT", "/b/k", b"x", "Expect: tea"),
     "an unsigned object": s3("PUT", "/b/k", b"x").replace(b"/s3/", b"/sts/"),
     "another service": s3("POST", "/", b"x", "X-Amz-Target: SageMaker.ListModels"),
     "a whole URL": s3("PUT", "http://a/b/k", b"x"),
@@ -173,6 +173,17 @@ def test_a_small_request_to_s3_is_answered_here(raw, handler, method):
         request = handler.requests[turn]
         assert (request.method, request.target) == (method, "/bucket/a%20b/c")
         assert request.query_string == "uploads&prefix=a%2Fb"
+    assert handler.own == [True, True]
+
+
+def test_a_client_that_asks_before_it_sends_is_told_to_continue(raw, handler):
+    for _ in range(2):
+        head, _, body = s3("PUT", "/b/k", b"xy", "Expect: 100-continue").partition(b"\r\n\r\n")
+        raw.sendall(head + b"\r\n\r\n")
+        assert until(raw, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        raw.sendall(body[:1])
+        raw.sendall(body[1:])
+        assert until(raw, b"<xy>").startswith(b"HTTP/1.1 200 OK\r\n")
     assert handler.own == [True, True]
 
 
