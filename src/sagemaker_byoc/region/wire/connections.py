@@ -36,7 +36,8 @@ _INVOCATION = re.compile(rb"/endpoints/[A-Za-z0-9-]+/invocations")
 _TARGET = re.compile(rb"/[^#]*")
 _S3_SCOPE = "/s3/aws4_request"
 _S3_METHODS = frozenset({b"DELETE", b"GET", b"HEAD", b"POST", b"PUT"})
-_UNUSUAL = frozenset({"transfer-encoding", "upgrade"})
+_LENGTH = "x-amz-decoded-content-length"
+"""S3's length of a body that comes in chunks, as botocore sends every object."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = frozenset({204, 304})
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
         self._is_usual = (
             self._parser.get_http_version() == "1.1"
             and self._parser.should_keep_alive()
-            and _UNUSUAL.isdisjoint(self._headers)
+            and "upgrade" not in self._headers
             and int(self._headers.get("content-length", "0")) <= LARGEST
             and (self._is_invocation() or self._is_s3())
         )
@@ -141,20 +142,25 @@ class Connection(asyncio.Protocol):
 
     def _is_invocation(self) -> bool:
         is_post = self._parser.get_method() == b"POST"
-        return (
-            is_post
-            and "expect" not in self._headers
-            and _INVOCATION.fullmatch(self._target) is not None
-        )
+        is_plain = "expect" not in self._headers and "transfer-encoding" not in self._headers
+        return is_post and is_plain and _INVOCATION.fullmatch(self._target) is not None
 
     def _is_s3(self) -> bool:
         return (
             _S3_SCOPE in self._headers.get("authorization", "")
             and "x-amz-target" not in self._headers
             and self._headers.get("expect", "100-continue") == "100-continue"
+            and self._is_short()
             and self._parser.get_method() in _S3_METHODS
             and _TARGET.fullmatch(self._target) is not None
         )
+
+    def _is_short(self) -> bool:
+        coding = self._headers.get("transfer-encoding")
+        if coding is None:
+            return True
+        length = self._headers.get(_LENGTH, "")
+        return coding == "chunked" and length.isdecimal() and int(length[:9]) <= LARGEST // 2
 
     def on_body(self, body: bytes) -> None:
         self._body += body

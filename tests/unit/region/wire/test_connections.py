@@ -187,6 +187,16 @@ def test_a_client_that_asks_before_it_sends_is_told_to_continue(raw, handler):
     assert handler.own == [True, True]
 
 
+def test_an_object_in_chunks(raw, handler):
+    """Its length is announced, and small; else it is for uvicorn."""
+    for length, own in (("2", True), (str(connections.LARGEST), False)):
+        lines = ["Transfer-Encoding: chunked", f"X-Amz-Decoded-Content-Length: {length}"]
+        raw.sendall(s3("PUT", "/b/k", b"", *lines) + b"1\r\nx\r\n")
+        raw.sendall(b"1\r\ny\r\n0\r\n\r\n")
+        until(raw, b"<xy>")
+        assert handler.own[-1] is own
+
+
 def test_answers_without_a_body(raw, handler):
     """The length of a HEAD is that of the GET; 204 and 304 have none."""
     handler.response = Response(headers={"Content-Length": "7"}, body=b"")
