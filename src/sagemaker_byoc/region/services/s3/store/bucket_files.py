@@ -78,7 +78,7 @@ class Files:
                 return None
             try:
                 file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except (FileNotFoundError, IsADirectoryError):
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 continue
             status = os.fstat(file)
             attributes = self.attributes_of(key, path, status)
@@ -92,7 +92,7 @@ class Files:
         for _ in range(_ATTEMPTS):
             try:
                 status = os.stat(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
             attributes = self.attributes_of(key, path, status)
             if attributes is not None:
@@ -108,7 +108,7 @@ class Files:
         except (FileNotFoundError, NotADirectoryError):
             try:
                 now = os.stat(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
             same = (now.st_ino, now.st_mtime_ns) == (status.st_ino, status.st_mtime_ns)
             return Attributes.of_foreign(status) if same else None

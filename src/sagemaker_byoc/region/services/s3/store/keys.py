@@ -153,7 +153,7 @@ def _scan(folder: str) -> tuple[list[Name], bool]:
                         names.append((_decode(name, FOLDER_ASIDE) + b"/", name))
                 elif entry.is_file(follow_symlinks=False):
                     names.append((_decode(name, OBJECT_ASIDE), name))
-    except FileNotFoundError:  # pruned in between
+    except (FileNotFoundError, NotADirectoryError):  # pruned in between
         return [], False
     names.sort(key=_name_segment)
     return names, whole
