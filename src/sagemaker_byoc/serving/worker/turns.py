@@ -29,7 +29,7 @@ from sagemaker_byoc.serving.worker.conversations import Exchange
 from sagemaker_byoc.serving.worker.jobs import failed
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
-HOLD = 0.001
+HOLD = 0.005
 """Seconds that a reply may wait for those of the requests behind it."""
 LOOK = 0.01
 """Seconds between two looks at the request that runs."""

@@ -15,6 +15,7 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Permit
 from sagemaker_byoc.serving.front.broker.tickets import (
+    BRIEF,
     BatchLimit,
     End,
     Health,
@@ -76,6 +77,7 @@ class Broker(Hooks):
         self._slots = {index: Slot(index, BatchLimit(target)) for index in range(slots)}
         self._is_due = False
         """Whether waiting requests are handed over as soon as all that arrived are there."""
+        self._is_looking = False
         self._finished: list[tuple[Ticket, Outcome]] = []
         self._is_ready = False
         self._is_shut = False
@@ -120,7 +122,7 @@ class Broker(Hooks):
         self.waiting.add(ticket)
         if self._is_due:
             return ticket
-        if any(slot.state is SlotState.IDLE for slot in self._slots.values()):
+        if self._has_idle and self._brief() is None:
             self._hand_over()
         else:  # those that arrive together are handed over together
             self._is_due = True
@@ -132,6 +134,15 @@ class Broker(Hooks):
         self._dispatch()
         if self._finished:
             self._call_back()
+
+    @property
+    def _has_idle(self) -> bool:
+        return any(slot.state is SlotState.IDLE for slot in self._slots.values())
+
+    def _brief(self) -> Slot | None:
+        """Return a busy slot whose worker is about to be done."""
+        now = self._clock()
+        return next((slot for slot in self._slots.values() if slot.is_brief(now)), None)
 
     def instruct(
         self, slot: int, meta: Mapping[str, Any], done: Callable[[Ticket, Outcome], None]
@@ -343,7 +354,8 @@ class Broker(Hooks):
             self._unready_since = self._clock()
 
     def _dispatch(self) -> None:
-        """Send waiting requests in equal shares, first to the worker with the fewest at hand."""
+        """Send waiting requests in equal shares, first to the worker with the fewest at hand; all
+        to one that is about to be done rather than to an idle one."""
         share = 0
         while self.waiting:
             able = [
@@ -351,13 +363,31 @@ class Broker(Hooks):
                 for slot in self._slots.values()
                 if slot.has_room and self.waiting.has_for(slot.index)
             ]
+            brief = self._brief()
+            if brief is not None and self._has_idle:
+                able = [slot for slot in able if slot is brief]
+                self._look_again_soon()
             if not able:
                 return
-            share = share or -(-len(self.waiting) // len(able))
             slot = min(able, key=_at_hand)
+            share = share or -(-len(self.waiting) // len(able))
             batch = self.waiting.take(slot.index, min(share, slot.most), self._clock())
             if batch:
                 self._hand(slot, batch)
+
+    def _look_again_soon(self) -> None:
+        """Look again whether the worker that was about to be done is."""
+        if not self._is_looking:
+            self._is_looking = True
+            self.delay(2 * BRIEF, self._look_again)
+
+    def _look_again(self) -> None:
+        self._is_looking = False
+        if self._has_idle:
+            self._share()
+        self._hand_over()
+        if self._has_idle and any(slot.has_next for slot in self._slots.values()):
+            self._look_again_soon()
 
     def _hand(self, slot: Slot, batch: list[Ticket]) -> None:
         assert slot.lane is not None
@@ -387,7 +417,7 @@ class Broker(Hooks):
     def _share(self) -> None:
         """Take back what the busiest worker has not begun, for those that are idle."""
         busiest = max(self._slots.values(), key=lambda slot: len(slot.running))
-        if busiest.has_next:
+        if busiest.has_next and not busiest.is_brief(self._clock()):
             self._take_back(busiest)
             self._dispatch()
 

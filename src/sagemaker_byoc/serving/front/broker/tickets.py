@@ -217,9 +217,12 @@ def setter_of(future: asyncio.Future[Outcome]) -> Callable[[Ticket, Outcome], No
 
 DEPTH = 16
 """Requests at hand of a worker that takes one at a time."""
-AT_HAND = 0.004
+AT_HAND = 0.02
 """Seconds of work that a worker may have at hand: what waits behind a request that takes long is
 given back, but not at once. One request beside the running one is always allowed."""
+BRIEF = 0.001
+"""Seconds of work at hand below which a request goes to a busy worker rather than to an idle one:
+two processes that take turns on the CPU need more time than one that goes on."""
 WEIGHT = 1 / 16
 """Weight of the latest request in the mean time of requests."""
 
@@ -249,10 +252,16 @@ class Slot:
     @property
     def has_room(self) -> bool:
         """Return whether the worker may be sent more: a batch if it is idle, single requests also
-        in advance, so that it never waits for the front."""
+        in advance, so that it never waits for the front, but not one by one."""
         if self.state is SlotState.BUSY:
-            return self.limit.is_single and not self.is_full and len(self.running) < self.depth
+            few = max(1, self.depth // 4)
+            return self.limit.is_single and not self.is_full and len(self.running) <= few
         return self.state is SlotState.IDLE
+
+    def is_brief(self, now: float) -> bool:
+        """Return whether the worker will be done before another one is worth waking."""
+        is_known = self.state is SlotState.BUSY and self.limit.is_single and self.mean > 0
+        return is_known and max(len(self.running) * self.mean, now - self.started) < BRIEF
 
     @property
     def depth(self) -> int:
@@ -322,6 +331,8 @@ class Hooks:
     def __init__(self) -> None:
         self.later: Callable[[Callable[[], None]], object] = lambda call: call()
         """The event loop's call_soon: calls once what has arrived by now has been submitted."""
+        self.delay: Callable[[float, Callable[[], None]], object] = _nobody
+        """The event loop's call_later."""
         self.on_batch: Callable[[float], None] = _nobody
         """Called with the number of requests that were sent to a worker together."""
         self.on_ready: Callable[[], None] = _nobody

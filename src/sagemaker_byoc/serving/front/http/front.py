@@ -123,12 +123,15 @@ class BaseFront(ABC):
             stuck_grace=self.settings.stuck_grace,
             target=self.settings.target_latency,
         )
-        broker.later = self._soon
+        broker.later, broker.delay = self._soon, self._after
         broker.on_batch = self.metrics.batch.observe
         return broker
 
     def _soon(self, call: Callable[[], None]) -> None:
         self.loop.call_soon(call)
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        self.loop.call_later(seconds, call)
 
     def open(self) -> None:
         self.loop = asyncio.get_running_loop()

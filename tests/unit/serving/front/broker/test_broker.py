@@ -292,8 +292,8 @@ def test_next_requests_are_at_hand():
     scripted = ScriptedBroker(queue=99)
     for number in range(20):
         scripted.ask(str(number))
-    assert len(scripted.lanes[0].inbox) == DEPTH - 1
-    assert len(scripted.broker.waiting) == 20 - DEPTH
+    assert len(scripted.lanes[0].inbox) == DEPTH // 4
+    assert len(scripted.broker.waiting) == 19 - DEPTH // 4
     for _ in range(20):
         scripted.reply()
     assert scripted.names() == [str(number) for number in range(20)]
@@ -416,11 +416,14 @@ def test_what_arrives_together_goes_together():
 
 
 def test_packet_is_half_of_what_may_be_at_hand():
-    """The other half is on its way while the first is being answered."""
+    """The next one comes when little of it is left."""
     scripted = ScriptedBroker(queue=99)
     together(scripted, [str(number) for number in range(40)])
     (lane,) = scripted.lanes
-    assert [len(packet) for packet in lane.inbox] == [DEPTH // 2, DEPTH // 2 - 1]
+    assert [len(packet) for packet in lane.inbox] == [DEPTH // 2]
+    for _ in range(40):
+        scripted.reply()
+    assert scripted.names() == [str(number) for number in range(40)]
 
 
 def test_long_requests_go_one_by_one():
@@ -482,3 +485,40 @@ def test_returned_requests():
     assert "a" in scripted.ends
     assert len(scripted.ends) == 7
     assert scripted.names(slow)[1:] not in ([], scripted.names(other))
+
+
+def quick(scripted):
+    """Let the broker know that requests take 50 microseconds, on each worker."""
+    for lane in scripted.lanes:
+        scripted.broker._slots[lane.slot].took(5e-5)
+
+
+def test_quick_requests_stay_at_one_worker():
+    """The idle one is left alone while the busy one is about to be done, up to a millisecond."""
+    scripted = ScriptedBroker(slots=2, queue=99)
+    quick(scripted)
+    together(scripted, "abcde")
+    first, second = scripted.lanes
+    assert (scripted.names(first), [len(packet) for packet in first.inbox]) == (["a"], [4])
+    assert (scripted.names(second), second.inbox) == ([], [])
+    together(scripted, [str(number) for number in range(30)])
+    assert (len(first.inbox), scripted.names(second)) == (1, [])
+    for _ in range(35):
+        scripted.reply(first if first.running else second)
+    assert len(scripted.ends) == 35
+
+
+def test_quick_request_that_is_not():
+    """If the busy one is not done within two milliseconds, all goes on at the idle one."""
+    scripted = ScriptedBroker(slots=2, queue=99)
+    calls = []
+    scripted.broker.delay = lambda seconds, call: calls.append((seconds, call))
+    quick(scripted)
+    together(scripted, [str(number) for number in range(20)])
+    first, second = scripted.lanes
+    assert (len(calls), scripted.names(second)) == (1, [])
+    scripted.now += calls[0][0]
+    calls.pop()[1]()
+    for _ in range(19):
+        scripted.reply(second)
+    assert (len(scripted.ends), scripted.names(first)) == (19, ["0"])
