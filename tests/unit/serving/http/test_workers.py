@@ -66,8 +66,8 @@ class Workers(Server):
         (self.root / "go").unlink(missing_ok=True)
         with ThreadPoolExecutor(self.wanted) as pool:
             asked = [pool.submit(self.ask, b"wait") for _ in range(self.wanted)]
-            running = f"byoc_requests_in_flight {self.wanted}\n"
-            wait_until(lambda: running in self.request("GET", "/metrics").text)
+            running = {f"byoc_requests_in_flight {self.wanted}", "byoc_queue_depth 0"}
+            wait_until(lambda: running <= {*self.request("GET", "/metrics").text.splitlines()})
             self.let_go("go")
             found = {entry.result()[1]: entry.result() for entry in asked}
         assert sorted(found) == list(range(self.wanted))

@@ -222,7 +222,7 @@ AT_HAND = 0.02
 given back, but not at once. One request beside the running one is always allowed."""
 BRIEF = 0.001
 """Seconds of work at hand below which a request goes to a busy worker rather than to an idle one:
-two processes that take turns on the CPU need more time than one that goes on."""
+two processes that take turns on the CPU need more time than one that continues."""
 WEIGHT = 1 / 16
 """Weight of the latest request in the mean time of requests."""
 
