@@ -141,8 +141,8 @@ class Broker(Hooks):
 
     def _brief(self) -> Slot | None:
         """Return a busy slot whose worker is about to be done."""
-        now = self._clock()
-        return next((slot for slot in self._slots.values() if slot.is_brief(now)), None)
+        more, now = len(self.waiting), self._clock()
+        return next((slot for slot in self._slots.values() if slot.is_brief(more, now)), None)
 
     def instruct(
         self, slot: int, meta: Mapping[str, Any], done: Callable[[Ticket, Outcome], None]
@@ -365,7 +365,7 @@ class Broker(Hooks):
             ]
             brief = self._brief()
             if brief is not None and self._has_idle:
-                able = [slot for slot in able if slot is brief]
+                able = [s for s in able if s is brief or self.waiting.has_own(s.index)]
                 self._look_again_soon()
             if not able:
                 return
@@ -417,7 +417,7 @@ class Broker(Hooks):
     def _share(self) -> None:
         """Take back what the busiest worker has not begun, for those that are idle."""
         busiest = max(self._slots.values(), key=lambda slot: len(slot.running))
-        if busiest.has_next and not busiest.is_brief(self._clock()):
+        if busiest.has_next and not busiest.is_brief(0, self._clock()):
             self._take_back(busiest)
             self._dispatch()
 

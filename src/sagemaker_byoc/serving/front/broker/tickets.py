@@ -220,9 +220,10 @@ DEPTH = 16
 AT_HAND = 0.02
 """Seconds of work that a worker may have at hand: what waits behind a request that takes long is
 given back, but not at once. One request beside the running one is always allowed."""
-BRIEF = 0.001
-"""Seconds of work at hand below which a request goes to a busy worker rather than to an idle one:
-two processes that take turns on the CPU need more time than one that continues."""
+TINY = 0.00015
+BRIEF = 0.002
+"""Seconds of a request, and of all that waits, up to which an idle worker is left asleep while one
+is busy: two processes that take turns on the CPUs need more time than one that continues."""
 WEIGHT = 1 / 16
 """Weight of the latest request in the mean time of requests."""
 
@@ -258,10 +259,13 @@ class Slot:
             return self.limit.is_single and not self.is_full and len(self.running) <= few
         return self.state is SlotState.IDLE
 
-    def is_brief(self, now: float) -> bool:
-        """Return whether the worker will be done before another one is worth waking."""
-        is_known = self.state is SlotState.BUSY and self.limit.is_single and self.mean > 0
-        return is_known and max(len(self.running) * self.mean, now - self.started) < BRIEF
+    def is_brief(self, more: int, now: float) -> bool:
+        """Return whether the worker will be done with `more` requests, too, before another one is
+        worth waking."""
+        if self.state is not SlotState.BUSY or not self.limit.is_single:
+            return False
+        work = (len(self.running) + more) * self.mean
+        return 0 < self.mean < TINY and max(work, now - self.started) < BRIEF
 
     @property
     def depth(self) -> int:

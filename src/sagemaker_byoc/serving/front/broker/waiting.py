@@ -76,6 +76,10 @@ class Waiting:
     def has_for(self, slot: int) -> bool:
         return bool(self._any) or slot in self._own
 
+    def has_own(self, slot: int) -> bool:
+        """Return whether a request waits that only this slot can serve."""
+        return slot in self._own
+
     def leave(self, slot: int) -> list[Ticket]:
         """Remove and return the tickets that wait for a process that is gone."""
         return list(self._own.pop(slot, ()))

@@ -398,10 +398,10 @@ def test_session_at_hand_ends_with_its_worker():
 def together(scripted, names):
     """Ask for all before the event loop goes on."""
     calls = []
-    scripted.broker.later = calls.append
+    scripted.broker.later, at_once = calls.append, scripted.broker.later
     for name in names:
         scripted.ask(name)
-    del scripted.broker.later
+    scripted.broker.later = at_once
     for call in calls:
         call()
     return calls
@@ -494,18 +494,31 @@ def quick(scripted):
 
 
 def test_quick_requests_stay_at_one_worker():
-    """The idle one is left alone while the busy one is about to be done, up to a millisecond."""
+    """The idle one is left alone while the busy one is about to be done; a session that is the idle
+    one's own, and more work than that, are not."""
     scripted = ScriptedBroker(slots=2, queue=99)
     quick(scripted)
     together(scripted, "abcde")
     first, second = scripted.lanes
     assert (scripted.names(first), [len(packet) for packet in first.inbox]) == (["a"], [4])
     assert (scripted.names(second), second.inbox) == ([], [])
-    together(scripted, [str(number) for number in range(30)])
-    assert (len(first.inbox), scripted.names(second)) == (1, [])
-    for _ in range(35):
+    scripted.ask("own", slot=1)
+    assert scripted.names(second) == ["own"]
+    scripted.reply(second)
+    together(scripted, [str(number) for number in range(40)])
+    assert scripted.names(second)[1:] != []
+    for _ in range(45):
         scripted.reply(first if first.running else second)
-    assert len(scripted.ends) == 35
+    assert len(scripted.ends) == 46
+
+
+def test_requests_that_are_not_tiny_go_to_the_idle_worker():
+    """Half a millisecond of work is worth a second worker."""
+    scripted = ScriptedBroker(slots=2, queue=99)
+    for lane in scripted.lanes:
+        scripted.broker._slots[lane.slot].took(5e-4)
+    together(scripted, "ab")
+    assert [scripted.names(lane) for lane in scripted.lanes] == [["a"], ["b"]]
 
 
 def test_quick_request_that_is_not():
