@@ -100,12 +100,16 @@ class Turn:
         self.send_replies()
 
     def _hold(self, replies: list[Frame]) -> None:
-        """Keep replies for the next packet, or send them with those that were kept."""
+        """Keep replies for the next packet; send at once what is not a whole reply."""
+        if replies[0].kind is not Kind.REPLY:
+            self.send_replies()  # the front takes a packet that begins with a reply for replies
+            self._send(replies)
+            return
         now = time.monotonic()
         if not self._replies:
             self._held_since = now
         self._replies.extend(replies)
-        if replies[-1].kind is not Kind.REPLY or now - self._held_since >= HOLD:
+        if now - self._held_since >= HOLD:
             self.send_replies()
 
     def send_replies(self) -> None:

@@ -122,6 +122,26 @@ def test_long_request_holds_up_nobody(front, model):
     assert model.ran == [1, 2, 3]
 
 
+def test_stream_behind_a_reply(front, model):
+    """A packet that begins with a reply holds nothing but replies."""
+    whole = model.answer
+
+    def answer(frames, is_cancelled):
+        if frames[0].id == 2:
+            yield [Frame(Kind.PART, 2, {}, Body(b"piece"))]
+        yield from whole(frames, is_cancelled)
+        if frames[0].id == 3:
+            yield [Frame(Kind.CAPTURED, 3, {}, Body(b"seen"))]
+
+    model.answer = answer
+    front.outlet.send(*requests(1, 2, 3, 4))
+    seen = []
+    while sum(map(len, seen)) < 6:
+        seen.append([frame.kind for frame in front.link.receive()])
+    assert all(len(set(kinds)) == 1 for kinds in seen)
+    assert [kinds[0] for kinds in seen if kinds[0] is not Kind.REPLY] == [Kind.PART, Kind.CAPTURED]
+
+
 def test_packet_can_be_taken_back_until_it_is_received(front, model):
     """By the front, from the worker's own end; what it takes back does not run."""
     gate = model.gates[1] = threading.Event()

@@ -35,9 +35,6 @@ ABLE = frozenset({SlotState.IDLE, SlotState.BUSY})
 """States of a worker that can take a request."""
 
 
-_NO_TIMES: Mapping[str, float] = {}
-
-
 def _at_hand(slot: Slot) -> int:
     return len(slot.running)
 
@@ -273,7 +270,8 @@ class Broker(Hooks):
                 ticket.started = slot.started
                 self._end(ticket, End.REPLIED, meta, body)
                 if slot.limit.is_single:
-                    slot.took(sum(meta.get("times", _NO_TIMES).values()))
+                    times = meta.get("times")  # a stream and a failure have none
+                    slot.took(sum(times.values()) if times else self._clock() - slot.started)
         if slot.state is SlotState.BUSY:
             self._go_on(slot)  # before the callbacks: the worker must not wait for them
         self._call_back()

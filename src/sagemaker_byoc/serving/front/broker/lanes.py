@@ -197,7 +197,10 @@ class WorkerLane:
         if frame.kind is Kind.PART:
             broker.part(self, frame.id, frame.meta, frame.body)
         elif frame.kind is Kind.RETURN:
-            broker.returned(self, frame.meta.get("ids", []))
+            idents = frame.meta.get("ids")
+            if not isinstance(idents, list) or not all(isinstance(i, int) for i in idents):
+                raise LinkError("a worker returns requests by their ids")
+            broker.returned(self, idents)
         elif frame.kind in TALK:
             broker.on_talk(self, frame)
         elif frame.kind is Kind.CAPTURED:

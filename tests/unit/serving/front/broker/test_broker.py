@@ -438,6 +438,15 @@ def test_long_requests_go_one_by_one():
     assert [len(packet) for packet in lane.inbox] == [1]
 
 
+def test_streams_count_as_long(scripted):
+    """What has no times of its own takes as long as it took."""
+    scripted.ask("a")
+    scripted.now += 5
+    scripted.reply()
+    together(scripted, "bcdef")
+    assert [len(packet) for packet in scripted.lanes[0].inbox] == [1]
+
+
 def test_worker_dies_within_a_packet():
     """Of the requests that it has received only those begun end; the others run elsewhere."""
     scripted = ScriptedBroker(queue=99)
