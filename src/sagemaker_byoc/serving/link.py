@@ -113,7 +113,10 @@ class Link:
         With `wait`, wait until the peer has room, so that a stream does not overrun a slow client.
         Without it, a peer that leaves no room counts as gone.
         """
-        packet, descriptors, spare = _packed(frames)
+        try:
+            packet, descriptors, spare = _packed(frames)
+        except OSError as error:  # no descriptor or no memory is left for a file
+            raise LinkError(f"the frames can't be stored: {error}") from error
         ancillary = []
         if descriptors:
             rights = struct.pack(f"{len(descriptors)}i", *descriptors)
@@ -148,6 +151,18 @@ class Link:
         finally:
             for file in files:  # those that no frame has taken
                 file.close()
+
+    def take_ids(self) -> list[int]:
+        """Return the ids of the next packet's frames; drop their bodies, whatever they are.
+
+        Raise BlockingIOError if there is no packet.
+        """
+        size = self._socket.recv_into(self._buffer, 0, _DO_NOT_WAIT)
+        if size < _HEADER.size:
+            return []
+        _, _, index = _HEADER.unpack_from(self._buffer)
+        entries = orjson.loads(self._view[_HEADER.size : _HEADER.size + index])
+        return [entry[1] for entry in entries]
 
     def shut(self) -> None:
         """End the connection for every process that holds it."""

@@ -33,9 +33,9 @@ FOLLOWER = "lib/sagemaker-byoc"
 WAITER_SECONDS = 50.0
 """A waiter's request may be held; botocore gives an answer 60."""
 
-FIRST_LOOK = (4.0, 45.0)
+FIRST_LOOKS = ((4.0, 12.0), (29.0, 36.0))
 """Seconds between a change that an SDK asked for and the first look of its wait. SDK 2, and the
-ModelBuilder of SDK 3, sleep 5 s (jobs), 10 or 30 s (endpoints) before it. An earlier look is not
+ModelBuilder of SDK 3, sleep 5 s (jobs), 10 or 30 s (endpoints) before it. Any other look is not
 that of a wait, and is answered at once."""
 
 REMEMBERED = 4096
@@ -82,7 +82,7 @@ class Subject:
     """Longest time that news are held because the end may follow soon; not for a client that
     follows."""
     sdk_first: float
-    """Longest time that the first look of an SDK's wait is held until the end: see FIRST_LOOK."""
+    """Longest time that the first look of an SDK's wait is held until the end: see FIRST_LOOKS."""
     sdk_hold: float
     """Longest time that a later look of an SDK is held without news. While it is held, SDK 2 and 3
     show no lines of the job's log."""
@@ -215,8 +215,8 @@ class Watch:
         asked = self._asked.get((client, name))
         if asked is None or self._loop is None:
             return False
-        earliest, latest = FIRST_LOOK
-        return earliest <= self._loop.time() - asked <= latest
+        passed = self._loop.time() - asked
+        return any(earliest <= passed <= latest for earliest, latest in FIRST_LOOKS)
 
 
 def _remember(places: OrderedDict[K, V], key: K, value: V) -> None:

@@ -185,8 +185,8 @@ class Workers:
         if slot is None:
             return
         if message["what"] == FORKED:
-            slot.pid = int(message["pid"])
-        elif message["what"] == FAILED:
+            slot.pid, slot.start_at = int(message["pid"]), None
+        elif message["what"] == FAILED and slot.pid is None:
             self._retry(slot, f"worker can't be forked: {message['why']}")
 
     def _drop(self, template: Template) -> None:

@@ -102,6 +102,8 @@ class Turn:
     def _hold(self, replies: list[Frame]) -> None:
         """Keep replies for the next packet; send at once what is not a whole reply."""
         if replies[0].kind is not Kind.REPLY:
+            if replies[0].kind is Kind.PART:
+                self.give_back()  # while a client reads a stream slowly, the front reads no RETURN
             self.send_replies()  # the front takes a packet that begins with a reply for replies
             self._send(replies)
             return

@@ -136,10 +136,22 @@ def test_stream_behind_a_reply(front, model):
     model.answer = answer
     front.outlet.send(*requests(1, 2, 3, 4))
     seen = []
-    while sum(map(len, seen)) < 6:
-        seen.append([frame.kind for frame in front.link.receive()])
-    assert all(len(set(kinds)) == 1 for kinds in seen)
-    assert [kinds[0] for kinds in seen if kinds[0] is not Kind.REPLY] == [Kind.PART, Kind.CAPTURED]
+    while len(seen) < 4:  # what is behind a stream goes back before its first piece
+        packet = front.link.receive()
+        assert len({frame.kind for frame in packet}) == 1
+        seen += [(frame.kind, frame.id, frame.meta) for frame in packet]
+    assert sorted(seen[:2], key=str) == sorted(
+        [(Kind.REPLY, 1, {}), (Kind.RETURN, 0, {"ids": [3, 4]})], key=str
+    )
+    assert [(kind, ident) for kind, ident, _ in seen[2:]] == [(Kind.PART, 2), (Kind.REPLY, 2)]
+    front.outlet.send(*requests(3, 4))
+    kinds = []
+    while len(kinds) < 3:
+        packet = front.link.receive()
+        assert len({frame.kind for frame in packet}) == 1
+        kinds += [(frame.kind, frame.id or frame.meta["ids"]) for frame in packet]
+    assert (Kind.REPLY, 3) in kinds
+    assert kinds.index((Kind.CAPTURED, 3)) > kinds.index((Kind.REPLY, 3))
 
 
 def test_packet_can_be_taken_back_until_it_is_received(front, model):

@@ -264,14 +264,17 @@ class Broker(Hooks):
         slot = self._slot_of(lane)
         if slot is None:
             return
+        began = slot.started
         for ident, meta, body in replies:
             ticket = slot.running.pop(ident, None)
             if ticket is not None:
-                ticket.started = slot.started
+                ticket.started = began
                 self._end(ticket, End.REPLIED, meta, body)
                 if slot.limit.is_single:
                     times = meta.get("times")  # a stream and a failure have none
-                    slot.took(sum(times.values()) if times else self._clock() - slot.started)
+                    took = sum(times.values()) if times else self._clock() - began
+                    slot.took(took)
+                    began = min(began + took, self._clock())
         if slot.state is SlotState.BUSY:
             self._go_on(slot)  # before the callbacks: the worker must not wait for them
         self._call_back()
@@ -280,11 +283,12 @@ class Broker(Hooks):
         """Give a worker that has replied what waits; if nothing does, what others have not
         begun."""
         now = self._clock()
+        slot.is_full = False
         if not slot.running:
             slot.limit.took(slot.taken, now - slot.started)
             self._set(slot, SlotState.IDLE)
         elif slot.limit.is_single:
-            slot.started, slot.is_full = now, False
+            slot.started = now
         if self.waiting:
             self._dispatch()
         if not slot.running:
@@ -333,6 +337,8 @@ class Broker(Hooks):
             if any(ticket.is_over for ticket in slot.running.values() if ticket not in begun):
                 self._take_back(slot)
             end_stuck(slot, now, self._stuck_grace)
+        if self._has_idle:
+            self._share()
         self._dispatch()
         self._call_back()
 
@@ -413,11 +419,15 @@ class Broker(Hooks):
         self.on_batch(len(batch))
 
     def _share(self) -> None:
-        """Take back what the busiest worker has not begun, for those that are idle."""
-        busiest = max(self._slots.values(), key=lambda slot: len(slot.running))
-        if busiest.has_next and not busiest.is_brief(0, self._clock()):
-            self._take_back(busiest)
-            self._dispatch()
+        """Take back what the busiest worker has not received, for those that are idle; if that is
+        nothing, what the next one has not."""
+        now = self._clock()
+        for slot in sorted(self._slots.values(), key=_at_hand, reverse=True):
+            if slot.has_next and not slot.is_brief(0, now):
+                self._take_back(slot)
+            if self.waiting:
+                break
+        self._dispatch()
 
     def _take_back(self, slot: Slot) -> None:
         """Queue again, first of all, what was sent to a worker that has not received it."""
@@ -427,6 +437,8 @@ class Broker(Hooks):
     def _queue_again(self, slot: Slot, idents: Iterable[int]) -> None:
         found = [slot.running.pop(ident, None) for ident in idents]
         self.waiting.put_back([ticket for ticket in found if ticket is not None])
+        if not slot.running and slot.state is SlotState.BUSY:
+            self._set(slot, SlotState.IDLE)
 
     def _stop_stream(self, slot: Slot, ticket: Ticket) -> None:
         """Release a worker whose stream has no receiver: it is not stuck because its client is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -270,8 +271,7 @@ class Slot:
     @property
     def depth(self) -> int:
         """Return how many requests the worker may have, the running one included."""
-        most = AT_HAND / self.mean if self.mean else DEPTH
-        return max(2, min(DEPTH, int(most)))
+        return max(2, min(DEPTH, int(AT_HAND / self.mean))) if self.mean else 2
 
     @property
     def most(self) -> int:
@@ -282,7 +282,9 @@ class Slot:
         return max(1, min(self.depth // 2, self.depth - len(self.running)))
 
     def took(self, seconds: float) -> None:
-        """Note how long a request took."""
+        """Note how long a request took; a worker that says nonsense is not believed."""
+        if not 0 <= seconds < math.inf:
+            return
         self.mean += WEIGHT * (seconds - self.mean) if self.mean else seconds
 
     @property

@@ -395,6 +395,12 @@ def test_session_at_hand_ends_with_its_worker():
     }
 
 
+def quick(scripted):
+    """Let the broker know that requests take 50 microseconds, on each worker."""
+    for lane in scripted.lanes:
+        scripted.broker._slots[lane.slot].mean = 5e-5
+
+
 def together(scripted, names):
     """Ask for all before the event loop goes on."""
     calls = []
@@ -442,7 +448,7 @@ def test_streams_count_as_long(scripted):
     """What has no times of its own takes as long as it took."""
     scripted.ask("a")
     scripted.now += 5
-    scripted.reply()
+    scripted.answer(scripted.lanes[0], 1, {}, Body())
     together(scripted, "bcdef")
     assert [len(packet) for packet in scripted.lanes[0].inbox] == [1]
 
@@ -496,12 +502,6 @@ def test_returned_requests():
     assert scripted.names(slow)[1:] not in ([], scripted.names(other))
 
 
-def quick(scripted):
-    """Let the broker know that requests take 50 microseconds, on each worker."""
-    for lane in scripted.lanes:
-        scripted.broker._slots[lane.slot].took(5e-5)
-
-
 def test_quick_requests_stay_at_one_worker():
     """The idle one is left alone while the busy one is about to be done; a session that is the idle
     one's own, and more work than that, are not."""
@@ -525,7 +525,7 @@ def test_requests_that_are_not_tiny_go_to_the_idle_worker():
     """Half a millisecond of work is worth a second worker."""
     scripted = ScriptedBroker(slots=2, queue=99)
     for lane in scripted.lanes:
-        scripted.broker._slots[lane.slot].took(5e-4)
+        scripted.broker._slots[lane.slot].mean = 5e-4
     together(scripted, "ab")
     assert [scripted.names(lane) for lane in scripted.lanes] == [["a"], ["b"]]
 
@@ -544,3 +544,35 @@ def test_quick_request_that_is_not():
     for _ in range(19):
         scripted.reply(second)
     assert (len(scripted.ends), scripted.names(first)) == (19, ["0"])
+
+
+def test_first_requests_go_one_by_one():
+    """Nothing is known of them yet."""
+    scripted = ScriptedBroker(queue=99)
+    scripted.broker._slots[0].mean = 0.0
+    together(scripted, "abcdef")
+    assert [len(packet) for packet in scripted.lanes[0].inbox] == [1]
+
+
+def test_nonsense_is_not_believed():
+    """A worker's times may be anything that JSON can say."""
+    scripted = ScriptedBroker(queue=99)
+    for seconds in (1e308, -1.0):
+        scripted.ask("a" if seconds > 0 else "b")
+        lane = scripted.lanes[0]
+        times = {"times": {"decode": seconds, "predict": seconds}}
+        scripted.answer(lane, lane.sent[-1][0], times, Body())
+    assert scripted.broker._slots[0].depth == DEPTH
+
+
+def test_second_busiest_worker_gives_what_the_busiest_can_not():
+    """One has received all that it has; another has some in its socket."""
+    scripted = ScriptedBroker(slots=3, queue=99)
+    together(scripted, [str(number) for number in range(15)])
+    first, second, third = scripted.lanes
+    first.received, first.inbox = first.inbox.pop(0), []
+    second.inbox = [[entry] for packet in second.inbox for entry in packet]
+    while third.running:
+        scripted.reply(third)
+    assert second.inbox == []
+    assert len(scripted.names(third)) > 5

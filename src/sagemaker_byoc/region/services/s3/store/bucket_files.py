@@ -41,6 +41,13 @@ class Clock:
             return self._last
 
 
+def write_all(file: int, data: bytes | bytearray) -> None:
+    """Write all of it; raise OSError if the disk is full."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
 class Files:
     """The files of a bucket. One thread at a time changes names; a read may run beside it."""
 
@@ -142,16 +149,22 @@ class Files:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             file = os.open(path, _WRITE, 0o644)
         try:
-            os.write(file, attributes)
+            write_all(file, attributes)
+        except OSError:
+            unlink(path)
+            raise
         finally:
             os.close(file)
         return path
 
-    def replace(self, key: str, data: str, before: tuple[str, os.stat_result] | None) -> None:
+    def replace(
+        self, key: str, data: str, mtime: int, before: tuple[str, os.stat_result] | None
+    ) -> None:
         """Move the bytes in place. `before` is what `current` returned."""
         if before is not None:
             os.replace(data, before[0])
-            unlink(self._attributes_path(key, before[1].st_mtime_ns))
+            if before[1].st_mtime_ns != mtime:
+                unlink(self._attributes_path(key, before[1].st_mtime_ns))
             return
         plain = self._plain_path(key)
         if os.path.dirname(plain) in self._plain:
@@ -170,12 +183,19 @@ class Files:
         """Replace the attributes of what is there, through the file `aside`."""
         path = self._attributes_path(key, mtime)
         with open(aside, "wb", buffering=0) as file:
-            file.write(attributes)
+            write_all(file.fileno(), attributes)
         try:
             os.replace(aside, path)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             os.replace(aside, path)
+
+    def has_attributes(self, key: str, mtime: int, attributes: bytes) -> bool:
+        """Return whether these are the attributes of the object with this modification time."""
+        try:
+            return Path(self._attributes_path(key, mtime)).read_bytes() == attributes
+        except OSError:
+            return False
 
     def remove(self, key: str) -> None:
         """Remove bytes and attributes."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files, unlink
+from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files, unlink, write_all
 from sagemaker_byoc.region.services.s3.store.journal import Kind, Record
 from sagemaker_byoc.region.services.s3.store.objects import (
     Attributes,
@@ -39,9 +39,7 @@ def write_aside(path: str, data: bytes | bytearray, time: int) -> os.stat_result
     """Write the file of an object that is not in place yet."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(file, view) :]
+        write_all(file, data)
         return seal(file, time)
     finally:
         os.close(file)
@@ -98,7 +96,7 @@ class Put:
     def apply(self) -> ObjectInfo:
         assert self._status is not None
         try:
-            self._files.replace(self.key, self._path, self._before)
+            self._files.replace(self.key, self._path, self._status.st_mtime_ns, self._before)
         except FileNotFoundError:
             if not os.path.isdir(self._files.root):  # removed by hand
                 raise no_such_bucket(self.bucket) from None
@@ -212,8 +210,10 @@ def repeat(records: list[Record], root: Path, files_of: FilesOf, new: str) -> No
     for record in records:
         name = (record.bucket, record.key)
         if record.kind is Kind.DROP:
-            for other in [other for other in last if other[0] == record.bucket]:
-                del last[other], known[other]
+            # A deletion stays: the bucket itself may still be there, with what was deleted.
+            for other, change in list(last.items()):
+                if other[0] == record.bucket and change.kind is not Kind.DELETE:
+                    del last[other], known[other]
             continue
         known.setdefault(name, {0}).update((record.before, record.mtime))
         before = last.get(name)
@@ -244,12 +244,13 @@ def _repeat(record: Record, files: Files, known: set[int], new: str) -> None:
             pass
         else:
             write_aside(aside, record.data, record.mtime)
-            files.replace(record.key, aside, found)
+            files.replace(record.key, aside, record.mtime, found)
     elif there != record.mtime:
         if not os.path.exists(f"{new}/{record.file}") or record.kind is Kind.TAG:
             return
-        files.replace(record.key, f"{new}/{record.file}", found)
-    files.rewrite(record.key, record.mtime, record.attributes, aside)
+        files.replace(record.key, f"{new}/{record.file}", record.mtime, found)
+    if not files.has_attributes(record.key, record.mtime, record.attributes):
+        files.rewrite(record.key, record.mtime, record.attributes, aside)
 
 
 def _holds(path: str, data: bytes | bytearray) -> bool:

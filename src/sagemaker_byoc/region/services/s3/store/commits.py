@@ -183,8 +183,8 @@ class Commits:
 
     def _commit(self, group: list[_Waiting]) -> None:
         if self._journal is not None:
-            records = [waiting.record.encode() for waiting in group if waiting.record is not None]
             try:
+                records = [each.record.encode() for each in group if each.record is not None]
                 places = self._journal.append(records)
             except BaseException as error:  # noqa: BLE001 - raised to the callers
                 for waiting in group:

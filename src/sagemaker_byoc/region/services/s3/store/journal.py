@@ -31,9 +31,10 @@ SEGMENT_RECORDS = 8192
 """Both bound what a start repeats after a crash."""
 _GROWTH = 1 << 20
 _FRAME = struct.Struct("<4sBQII")
-"""Magic, whether it counts, generation, length and CRC-32 of the rest."""
+"""Magic, whether it counts, generation, length, and CRC-32 of these two and the rest."""
 _MAGIC = b"BYJ1"
-_BODY = struct.Struct("<BQQHHIIH")
+_BODY = struct.Struct("<BqqHHIIH")  # times before 1970 are negative
+_CHECKED = struct.Struct("<QI")
 _ERASED = bytes(_FRAME.size)
 _COUNTS_AT = 4
 
@@ -86,10 +87,18 @@ class _Segment:
     file: int
     size: int
 
-    def write(self, data: bytes, position: int) -> None:
-        end = position + len(data)
-        while self.size < end:  # zeros first: later writes then change no metadata
+    def grow(self, end: int) -> None:
+        """Fill with zeros up to `end` at least: later writes then change no metadata."""
+        while self.size < end:
             self.size += os.pwrite(self.file, bytes(_GROWTH), self.size)
+
+    def generation(self) -> int:
+        """Return the generation of the first record, 0 if there is none."""
+        head = os.pread(self.file, _FRAME.size, 0)
+        return int(_FRAME.unpack(head)[2]) if head.startswith(_MAGIC) else 0
+
+    def write(self, data: bytes, position: int) -> None:
+        self.grow(position + len(data))
         view = memoryview(data)
         while view:
             written = os.pwrite(self.file, view, position)
@@ -124,12 +133,16 @@ class Journal:
     def erase(self) -> None:
         """Forget all records, when all that they say is in place."""
         self._disk.sync_all(self._folder)
-        for segment in self._segments:
+        for segment in sorted(self._segments, key=_Segment.generation):  # the older one first
             self._erase(segment)
         self._position = self._count = 0
 
     def append(self, records: Sequence[bytes]) -> list[tuple[int, int]]:
         """Make encoded records durable; return their places. Raise OSError: then none counts."""
+        for segment in self._segments:  # so that a full disk has room for a deletion in either
+            if not segment.size:
+                with contextlib.suppress(OSError):
+                    segment.grow(1)
         size = sum(map(len, records)) + len(records) * _FRAME.size
         full = self._position + size > SEGMENT_BYTES
         if full or self._count + len(records) > SEGMENT_RECORDS:
@@ -149,7 +162,8 @@ class Journal:
         frames: list[bytes] = []
         position = start
         for record in records:
-            frame = _FRAME.pack(_MAGIC, 1, self._generation, len(record), zlib.crc32(record))
+            crc = _crc(self._generation, record)
+            frame = _FRAME.pack(_MAGIC, 1, self._generation, len(record), crc)
             places.append((segment.file, position))
             frames += (frame, record)
             position += len(frame) + len(record)
@@ -159,6 +173,8 @@ class Journal:
         except OSError:
             with contextlib.suppress(OSError):
                 os.pwrite(segment.file, _ERASED, start)
+                for file, place in places[1:]:  # the next group could lead to them again
+                    os.pwrite(file, b"\0", place + _COUNTS_AT)
             raise
         self._position = position
         self._count += len(records)
@@ -234,10 +250,15 @@ def _frames(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
         magic, counts, generation, length, crc = _FRAME.unpack_from(data, position)
         position += _FRAME.size
         body = data[position : position + length]
-        if magic != _MAGIC or len(body) < length or zlib.crc32(body) != crc:
+        is_whole = magic == _MAGIC and _BODY.size <= length == len(body)
+        if not is_whole or _crc(generation, body) != crc:
             return
         yield counts, generation, body
         position += length
+
+
+def _crc(generation: int, record: bytes | memoryview) -> int:
+    return zlib.crc32(record, zlib.crc32(_CHECKED.pack(generation, len(record))))
 
 
 def _bytes(name: str) -> bytes:

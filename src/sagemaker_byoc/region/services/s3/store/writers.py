@@ -72,12 +72,15 @@ class Writer:
         self.size += len(data)
 
     def take(self, source: Path) -> bool:
-        """Make `source` the file itself; return False if it is on another file system.
+        """Make `source` the file itself; return False if that can't be: it is on another file
+        system, or in place already, and then it must not change.
 
         It keeps its own name too, so that nothing is lost if the commit fails.
         """
         linked = f"{self.path}.linked"
         try:
+            if source.stat().st_nlink > 1:
+                return False
             os.link(source, linked)
             file = os.open(linked, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -370,3 +370,62 @@ def test_after_its_end_a_store_refuses_changes(tmp_path):
         store.put_bytes("bucket", "k", b"1")
     with pytest.raises(S3Error, match="NoSuchBucket"):
         store.put_bytes("else", "k", b"1")
+
+
+def test_a_file_from_before_1970(store, tmp_path):
+    """Put there by hand; it can be replaced and deleted like any other."""
+    for name in ("old", "older"):
+        (tmp_path / "s3/bucket" / name).write_text("x")
+        os.utime(tmp_path / "s3/bucket" / name, (-86400, -86400))
+    store.delete("bucket", "old")
+    store.put_bytes("bucket", "older", b"new")
+    assert contents(store)["older"][0] == b"new"
+    assert "old" not in contents(store)
+
+
+def test_a_failed_group_does_not_come_back(store, tmp_path, disk):
+    """Neither its first change nor those behind it, whatever is written at their place."""
+
+    def put(key, data):
+        writer = store.open_writer("bucket", key)
+        writer.write(data)
+        return writer.change
+
+    def fail():
+        disk.on_sync = lambda: None
+        raise OSError(errno.EIO, "I/O error")
+
+    gate = threading.Event()
+
+    def hold():
+        gate.wait(20)
+        raise ValueError("so that the group gathers meanwhile")
+
+    store.commits.submit(hold)
+    both = [store.commits.submit(put(key, b"NEW")) for key in ("a", "replaced")]
+    disk.on_sync = fail
+    gate.set()
+    for outcome in both:
+        with pytest.raises(OSError, match="I/O error"):
+            outcome.result(20)
+    store.put_bytes("bucket", "a", b"NEW")
+    shutil.copytree(tmp_path / "s3", tmp_path / "killed")
+    again = ObjectStore(tmp_path / "killed")
+    assert contents(again)["replaced"][0] == b"before"
+    again.close()
+
+
+def test_a_frame_of_zeros_is_not_a_record(store, tmp_path):
+    """What a power cut leaves of a frame that was on its way."""
+    store.put_bytes("bucket", "kept", b"1")
+    shutil.copytree(tmp_path / "s3", tmp_path / "cut")
+    journal = tmp_path / "cut/.journal/0"
+    data = bytearray(journal.read_bytes())
+    end = len(data.rstrip(b"\0"))
+    data[end + 1 : end + 14] = b"BYJ1\x01" + data[5:13]  # magic, counts, generation; then zeros
+    for start in range(end - 3, end + 2):
+        torn = data[:end] + bytes(start - end) + data[end + 1 : end + 14]
+        journal.write_bytes(torn + bytes(len(data) - len(torn)))
+        again = ObjectStore(tmp_path / "cut")
+        assert contents(again)["kept"][0] == b"1"
+        again.close()

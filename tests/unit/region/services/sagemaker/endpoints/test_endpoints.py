@@ -126,7 +126,7 @@ def test_describe_is_held_until_there_is_news(play, tmp_path, caller):
 @pytest.mark.parametrize("who", [WAITS, SDK])
 def test_waiter_is_held_until_there_is_an_end(play, tmp_path, who, caller, monkeypatch):
     """From its first look on: it sleeps half a minute after an answer that is not the end."""
-    monkeypatch.setattr(polling, "FIRST_LOOK", (0.0, 60.0))  # SDK 2 sleeps 30 s before it
+    monkeypatch.setattr(polling, "FIRST_LOOKS", ((0.0, 60.0),))  # SDK 2 sleeps 30 s before it
 
     async def scene(region):
         await region.model(FILE=str(tmp_path / "go"))
