@@ -209,7 +209,7 @@ def csv_in(versions: dict[str, Version], digits: str, rows: Rows, form: str = ""
 
 
 reference = cache(importlib.import_module)
-"""Libraries that are no dependency, measured if they are installed."""
+"""Libraries that are not dependencies, measured if they are installed."""
 
 
 def by_pyarrow(body: bytes, *, has_header: bool) -> object:

@@ -42,11 +42,11 @@ SETTLED = 40
 @dataclass
 class Sizes:
     epochs: int
-    """Of the digits program."""
+    """Epochs that the digits program trains."""
     gpt: dict[str, Any]
     vit: dict[str, int]
     seconds: int
-    """Of load, for each number of connections."""
+    """Seconds of load, for each number of connections."""
     connections: tuple[int, ...]
     clients: int
     """Processes that share the connections."""

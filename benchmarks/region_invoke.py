@@ -36,6 +36,8 @@ from sagemaker_byoc.region.core.account import Keys, read_keys
 HERE = Path(__file__).parent
 DIGITS = HERE.parent / "examples" / "digits"
 sys.path.insert(0, str(DIGITS))
+from serving_load import LUA  # noqa: E402
+
 from network import DigitNet  # noqa: E402
 
 CONNECTIONS = (1, 16)
@@ -55,17 +57,9 @@ def input_fn(body, content_type): return body
 def predict_fn(data, model): return data
 def output_fn(prediction, accept): return prediction, "application/octet-stream"
 """
-LUA = """
+HEADERS_LUA = """
 for line in io.lines(os.getenv("HEADERS")) do
   local name, value = line:match("^(.-): (.*)$"); wrk.headers[name] = value
-end
-local file = io.open(os.getenv("BODY"), "rb"); wrk.body = file:read("*a"); file:close()
-wrk.method = "POST"; wrk.headers["Content-Type"] = os.getenv("TYPE")
-done = function(s, l, r)
-  local e = s.errors
-  io.write(string.format('WRK {"n": %d, "seconds": %f, "p50": %f, "p99": %f, "errors": %d}\\n',
-    s.requests, s.duration / 1e6, l:percentile(50) / 1e3, l:percentile(99) / 1e3,
-    e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
 
@@ -184,7 +178,7 @@ class Wrk:
     def __init__(self, folder: Path, workload: str) -> None:
         _, body, content_type = WORKLOADS[workload]
         (folder / "body").write_bytes(body)
-        (folder / "wrk.lua").write_text(LUA)
+        (folder / "wrk.lua").write_text(HEADERS_LUA + LUA)
         self._script = str(folder / "wrk.lua")
         self._body, self._type = body, content_type
         self._folder, self._started = folder, 0

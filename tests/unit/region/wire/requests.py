@@ -1,4 +1,4 @@
-"""Requests and answers of the wire's tests, without a server."""
+"""Requests and answers of the wire's tests."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ def request(method="POST", target="/", *, query="", body=b"", **headers):
 
 def answer(handler, asked):
     return asyncio.run(handler(asked))
+
+
+def until(connection, text):
+    """Return what has arrived, once it holds `text`; fail if the connection ends before."""
+    data = b""
+    while text not in data:
+        more = connection.recv(65536)
+        assert more, data
+        data += more
+    return data

@@ -11,6 +11,7 @@ import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.region.wire.requests import until
 
 from sagemaker_byoc.region.wire import connections
 from sagemaker_byoc.region.wire.http import BufferedBody, Response
@@ -97,15 +98,6 @@ def s3(method="PUT", target="/bucket/key", body=b"", *headers):
     if body:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-
-
-def until(connection, text):
-    data = b""
-    while text not in data:
-        more = connection.recv(65536)
-        assert more, data
-        data += more
-    return data
 
 
 def test_an_invocation_is_answered_in_one_piece(raw, handler):

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from tests.unit.region.wire.requests import until
 
 from sagemaker_byoc.region.wire.http import FileStream, Response
 from sagemaker_byoc.region.wire.operations import EntityTooLargeError
@@ -177,15 +178,6 @@ def ask(port):
 def raw(port):
     with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
         yield connection
-
-
-def until(connection, text):
-    data = b""
-    while text not in data:
-        more = connection.recv(65536)
-        assert more, data
-        data += more
-    return data
 
 
 def test_a_body_goes_there_and_back(ask):

@@ -90,7 +90,7 @@ def test_measured(settings, monkeypatch):
 
 
 def test_without_a_status_file(tmp_path):
-    """A kernel that lacks it is no reason to fail."""
+    """A kernel that lacks it is not a reason to fail."""
     assert capacity._fields(tmp_path / "none") == {}
     (tmp_path / "status").write_text("Name:\tx\nVmRSS:\t  2 kB\nThreads:\t1\n")
     assert capacity._fields(tmp_path / "status") == {"VmRSS": 2048}

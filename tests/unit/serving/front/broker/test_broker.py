@@ -454,7 +454,7 @@ def test_streams_count_as_long(scripted):
 
 
 def test_worker_dies_within_a_packet():
-    """Of the requests that it has received only those begun end; the others run elsewhere."""
+    """Only those requests end that it has begun; the others that it has received run elsewhere."""
     scripted = ScriptedBroker(queue=99)
     together(scripted, "abcdef")
     scripted.reply()

@@ -175,7 +175,7 @@ def test_header_that_does_not_end():
 @pytest.mark.parametrize("text", ["5\u00a0,6", "\u00a05,6"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_spaces_of_other_kinds(text, policy):
-    """A no-break space beside a number is no part of it."""
+    """A no-break space beside a number is not a part of it."""
     rows = text if policy == "absent" else f"a,b\n{text}"
     array = codecs.decode_csv(rows.encode(), PLAIN, header=policy)
     assert array.tolist() == [[5, 6]]

@@ -19,6 +19,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from sagemaker_byoc.contract import folders
+from sagemaker_byoc.region.services.s3.store.disk import write_all
 from sagemaker_byoc.region.services.s3.store.keys import FOLDER_ASIDE, OBJECT_ASIDE, encode, join
 from sagemaker_byoc.region.services.s3.store.objects import Attributes
 
@@ -39,13 +40,6 @@ class Clock:
         with self._lock:
             self._last = max(time.time_ns() // 1000 * 1000, self._last + 1000)
             return self._last
-
-
-def write_all(file: int, data: bytes | bytearray) -> None:
-    """Write all of it; raise OSError if the disk is full."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
 
 
 class Files:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files, unlink, write_all
+from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files, unlink
+from sagemaker_byoc.region.services.s3.store.disk import write_all
 from sagemaker_byoc.region.services.s3.store.journal import Kind, Record
 from sagemaker_byoc.region.services.s3.store.objects import (
     Attributes,

@@ -8,6 +8,13 @@ import sys
 from collections.abc import Callable
 
 
+def write_all(file: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of it; raise OSError if the disk is full."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
 class Disk:
     """A disk that keeps what was synced. Without `waits`, no call waits: the operating system
     writes when it likes, and a power cut may lose or tear what was acknowledged."""

@@ -28,6 +28,7 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.services.s3.store import checksums
+from sagemaker_byoc.region.services.s3.store.disk import write_all
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import (
     Attributes,
@@ -414,5 +415,4 @@ def _copy(folder: Path, part: Part, target: int) -> None:
             if not data:
                 raise OSError(f"{source.name} is shorter than its record says")
             left -= len(data)
-            while data:
-                data = data[os.write(target, data) :]
+            write_all(target, data)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sagemaker_byoc.region.services.s3.store.bucket_files import unlink
 from sagemaker_byoc.region.services.s3.store.changes import Put
+from sagemaker_byoc.region.services.s3.store.disk import write_all
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition, ObjectInfo
 
 SMALL = 64 << 10
@@ -56,7 +57,7 @@ class Writer:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._file = os.open(self.path, flags, 0o644)
             data, self.data = self.data, None
-            _write(self._file, data)
+            write_all(self._file, data)
         return self._file
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -64,7 +65,7 @@ class Writer:
         if self.data is not None and self.size <= SMALL:
             self.data += data
         else:
-            _write(self.file, data)
+            write_all(self.file, data)
 
     def count(self, data: bytes | bytearray | memoryview) -> None:
         """Count bytes that are in the file already."""
@@ -114,9 +115,3 @@ class Writer:
             if self.data is None:
                 os.close(self._file)
                 unlink(self.path)
-
-
-def _write(file: int, data: bytes | bytearray | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
