@@ -23,6 +23,7 @@ from typing import IO
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import registry_images
+from sagemaker_byoc.host.children import Process, child
 
 LOG = logging.getLogger(__name__)
 VARIABLE = "DOCKER"
@@ -68,14 +69,17 @@ def run(
     Raise DockerError if the engine refuses, SilentError after `timeout`, and MachineError if no
     engine is reached, with what can be done `instead` of using one.
     """
-    process = start(
-        *arguments,
-        stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
-        stderr=subprocess.STDOUT if with_errors else subprocess.PIPE,
-        environment=environment,
-        instead=instead,
-    )
-    with process:
+
+    def started() -> Process:
+        return start(
+            *arguments,
+            stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
+            stderr=subprocess.STDOUT if with_errors else subprocess.PIPE,
+            environment=environment,
+            instead=instead,
+        )
+
+    with child(started) as process, process:
         try:
             output, errors = process.communicate(data, timeout)
         except subprocess.TimeoutExpired as error:
@@ -141,7 +145,8 @@ def follow(
     """
     with (
         tempfile.TemporaryFile() as errors,
-        start(*arguments, stderr=errors, instead=instead) as process,
+        child(lambda: start(*arguments, stderr=errors, instead=instead)) as process,
+        process,
         text_of(process) as lines,
     ):
         reader = threading.Thread(target=_pass_on, args=(lines, on_line), daemon=True)
@@ -217,7 +222,7 @@ def saved_name(name: str, image_id: str) -> str:
 @contextmanager
 def output_of(*arguments: str) -> Iterator[IO[bytes]]:
     """Stream the output of one command, which is ended if the reader stops early."""
-    with start(*arguments) as process:
+    with child(lambda: start(*arguments)) as process, process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:

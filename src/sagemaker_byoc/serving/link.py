@@ -155,14 +155,18 @@ class Link:
     def take_ids(self) -> list[int]:
         """Return the ids of the next packet's frames; drop their bodies, whatever they are.
 
-        Raise BlockingIOError if there is no packet.
+        Raise BlockingIOError if there is no packet. A packet without ids, which only a worker can
+        have put there, has none.
         """
         size = self._socket.recv_into(self._buffer, 0, _DO_NOT_WAIT)
         if size < _HEADER.size:
             return []
         _, _, index = _HEADER.unpack_from(self._buffer)
-        entries = orjson.loads(self._view[_HEADER.size : _HEADER.size + index])
-        return [entry[1] for entry in entries]
+        try:
+            entries = orjson.loads(self._view[_HEADER.size : _HEADER.size + index])
+            return [int(entry[1]) for entry in entries]
+        except (ValueError, TypeError, LookupError, OverflowError):
+            return []
 
     def shut(self) -> None:
         """End the connection for every process that holds it."""

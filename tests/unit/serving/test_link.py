@@ -163,3 +163,28 @@ def test_file_that_nobody_announced(raw):
         receiver.receive()
     assert len([*FILES.iterdir()]) == before
     os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"x",
+        HEADER.pack(link.MAGIC, 0, 1) + b"{",
+        HEADER.pack(link.MAGIC, 0, 2**31) + b"[",
+        *map(packet, (7, None, {"a": 1}, [4], [[4]], [[4, "x"]], [[4, None]], [[4, [1]]])),
+    ],
+)
+def test_ids_of_a_damaged_packet(raw, data):
+    """A worker can put anything where the front takes its requests back from."""
+    ours, receiver = raw
+    ours.send(data)
+    assert receiver.take_ids() == []
+
+
+def test_ids_of_requests(raw):
+    ours, receiver = raw
+    ours.send(packet([[4, 7, 0, False, {}], [4, 9, 0, False, {}]]))
+    assert receiver.take_ids() == [7, 9]
+    with pytest.raises(BlockingIOError):
+        receiver.take_ids()

@@ -18,6 +18,7 @@ from typing import IO
 from sagemaker_byoc.contract.errors import MachineError, RequestError, TimeLimitError
 from sagemaker_byoc.contract.requirements import MARK
 from sagemaker_byoc.host import registry_images
+from sagemaker_byoc.host.children import Process, child
 from sagemaker_byoc.images.build import builders, contexts
 from sagemaker_byoc.images.build import labels as image_labels
 from sagemaker_byoc.images.build.builders import LEGACY, Builder
@@ -227,37 +228,28 @@ def _is_watched(builder: Builder, request: BuildRequest) -> bool:
 
 def _run(command: list[str], builder: Builder, request: BuildRequest, out: Output) -> None:
     """Show the builder's lines as they come; `quiet` keeps the last ones for a failure."""
-    watched, quiet = _is_watched(builder, request), request.progress == QUIET
+    quiet = request.progress == QUIET
     sys.stderr.flush()
-    try:
-        process = subprocess.Popen(
-            command,
-            env=builder.variables(),
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr if watched else subprocess.PIPE,
-            stderr=sys.stderr if watched else subprocess.STDOUT,
-        )
-    except OSError as error:
-        raise MachineError(
-            f"{command[0]} can't be run: {error.strerror}", hint="`byoc doctor` looks closer"
-        ) from error
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
-    reader = Thread(
-        target=_read_lines, args=(process.stdout, kept, None if quiet else out.line), daemon=True
-    )
-    reader.start()
-    try:
-        process.wait(request.seconds)
-    except subprocess.TimeoutExpired as error:
-        raise TimeLimitError(
-            f"the build did not end within {request.seconds:.0f} s",
-            hint="Give it more with --timeout; what it has done so far is cached",
-        ) from error
-    finally:
-        ended = _end(process)
-        reader.join(_GRACE)
-        if ended and builder.name == builders.LEGACY:
-            _remove_step(builder, kept)
+    with child(lambda: _start(command, builder, request)) as process:
+        reader = Thread(
+            target=_read_lines,
+            args=(process.stdout, kept, None if quiet else out.line),
+            daemon=True,
+        )
+        reader.start()
+        try:
+            process.wait(request.seconds)
+        except subprocess.TimeoutExpired as error:
+            raise TimeLimitError(
+                f"the build did not end within {request.seconds:.0f} s",
+                hint="Give it more with --timeout; what it has done so far is cached",
+            ) from error
+        finally:
+            ended = _end(process)
+            reader.join(_GRACE)
+            if ended and builder.name == builders.LEGACY:
+                _remove_step(builder, kept)
     if process.returncode != 0:
         for line in list(kept)[-_LAST_LINES:] if quiet else ():
             out.line(line)
@@ -268,6 +260,22 @@ def _run(command: list[str], builder: Builder, request: BuildRequest, out: Outpu
             f"at a line of {request.dockerfile}{why}",
             hint="Correct what it printed above, and build again: what succeeded is cached",
         )
+
+
+def _start(command: list[str], builder: Builder, request: BuildRequest) -> Process:
+    watched = _is_watched(builder, request)
+    try:
+        return subprocess.Popen(
+            command,
+            env=builder.variables(),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr if watched else subprocess.PIPE,
+            stderr=sys.stderr if watched else subprocess.STDOUT,
+        )
+    except OSError as error:
+        raise MachineError(
+            f"{command[0]} can't be run: {error.strerror}", hint="`byoc doctor` looks closer"
+        ) from error
 
 
 def _read_lines(stream: IO[bytes] | None, kept: deque[str], show: Say | None) -> None:
@@ -282,7 +290,7 @@ def _read_lines(stream: IO[bytes] | None, kept: deque[str], show: Say | None) ->
                 show(line)
 
 
-def _end(process: subprocess.Popen[bytes]) -> bool:
+def _end(process: Process) -> bool:
     """Stop the client after a signal or a time limit; return whether it still ran.
 
     It is asked first, so that it can stop the engine's work.

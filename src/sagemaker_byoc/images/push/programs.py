@@ -25,6 +25,7 @@ from urllib.parse import unquote
 
 from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.host import docker
+from sagemaker_byoc.host.children import Process, child
 from sagemaker_byoc.host.docker import note_command
 from sagemaker_byoc.host.registry_images import Reference
 from sagemaker_byoc.images.model import HostileError, ImageError, RegistryError, TrustError
@@ -153,36 +154,43 @@ def run(
     words if it fails, RegistryError if it makes no progress: it moves no more bytes than `noise`.
     """
     note_command(words)
-    try:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno() if shown else subprocess.PIPE,
-            stderr=subprocess.PIPE if shown else subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise MachineError(
-            f"{words[0]} can't be started: {error.strerror}", hint="Install skopeo or docker"
-        ) from error
-    with process:
-        last: list[str] = []
 
-        def keep(text: str) -> None:
-            line(text)
-            if "level=debug" not in text:
-                last[:] = [*last, text][-_KEPT:]
+    def started() -> Process:
+        try:
+            return subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno() if shown else subprocess.PIPE,
+                stderr=subprocess.PIPE if shown else subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise MachineError(
+                f"{words[0]} can't be started: {error.strerror}", hint="Install skopeo or docker"
+            ) from error
 
+    last: list[str] = []
+
+    def keep(text: str) -> None:
+        line(text)
+        if "level=debug" not in text:
+            last[:] = [*last, text][-_KEPT:]
+
+    with child(started, _kill_session) as process, process:
         try:
             _read(process, keep, noise)
-            status = process.wait()
         except BaseException:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_session(process)
             raise
+        status = process.wait()
     if status != 0:
         raise CopyError(words[0], _last_words(last))
+
+
+def _kill_session(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def repeated(action: Callable[[], None], note: Callable[[str], None], attempts: int) -> None:

@@ -161,6 +161,9 @@ def worker_environ(settings: Settings, slot: int) -> dict[str, str]:
     # The default lets a thread that waits for the others spin, on the very CPU that the front or
     # the others need: docs/decisions/0002.
     environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch asks for huge pages for tensors from 2 MB on (c10/core/impl/alloc_cpu.cpp): weights are
+    # read in each request, and pages of 4 KiB miss the TLB (docs/decisions/0032).
+    environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     gpu = settings.gpu_of(slot)
     if gpu is not None:
         environ[CUDA_DEVICES] = gpu

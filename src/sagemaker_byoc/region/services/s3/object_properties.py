@@ -69,6 +69,9 @@ MOST_OBJECT_TAGS = 10
 MOST_BUCKET_TAGS = 50
 _LONGEST_TAG_KEY = 128
 _LONGEST_TAG_VALUE = 256
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, section 5.6.2)."""
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 _LEGAL_TAG = re.compile(r"[\w\s+=.:/@-]*")
 """Letters of any script, spaces, digits and + - = . _ : / @ (S3 user guide, "object tagging")."""
 
@@ -264,6 +267,14 @@ def check_headers(headers: Mapping[str, str]) -> None:
                     headers[SSE],
                 )
             raise unsupported(name)
+
+
+def check_sendable(name: str, value: str) -> None:
+    """Raise S3Error for a header that no response can have: a form or a query may hold any text."""
+    if _TOKEN.fullmatch(name) is None or _UNSENDABLE.search(value):
+        raise invalid_argument(
+            "Header value cannot be represented using ISO-8859-1.", f"{name[:100]!r}", repr(value)
+        )
 
 
 def header_tags(text: str) -> dict[str, str]:

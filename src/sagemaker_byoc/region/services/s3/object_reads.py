@@ -128,6 +128,7 @@ def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
     headers |= object_properties.shown(attributes)
     for name in ("content-type", *object_properties.KEPT_HEADERS):
         if value := call.query.get(f"response-{name}"):
+            object_properties.check_sendable(f"response-{name}", value)
             headers[name] = value
     span = _span(call, info)
     if "partNumber" in call.query and attributes.parts:

@@ -215,12 +215,16 @@ class FormRequests(Requests):
 
 
 def _headers(fields: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that PutObject would have."""
+    """Return the headers that PutObject would have, in UTF-8; raise S3Error."""
     headers = {
-        name: value for name, value in fields.items() if name in _HEADERS or name[:6] == "x-amz-"
+        name: value.encode().decode("latin-1")
+        for name, value in fields.items()
+        if name in _HEADERS or name[:6] == "x-amz-"
     }
     if "acl" in fields:
         headers["x-amz-acl"] = fields["acl"]
+    for name, value in headers.items():
+        object_properties.check_sendable(name, value)
     return headers
 
 

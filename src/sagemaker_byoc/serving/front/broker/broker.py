@@ -14,29 +14,25 @@ from typing import Any
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Permit
-from sagemaker_byoc.serving.front.broker.tickets import (
-    BRIEF,
+from sagemaker_byoc.serving.front.broker.dispatch import Dispatch
+from sagemaker_byoc.serving.front.broker.slots import (
+    ABLE,
     BatchLimit,
-    End,
     Health,
+    Slot,
+    SlotState,
+    end_stuck,
+)
+from sagemaker_byoc.serving.front.broker.tickets import (
+    End,
     Hooks,
     Lane,
     Outcome,
-    Slot,
-    SlotState,
     Stream,
     Ticket,
-    end_stuck,
 )
 from sagemaker_byoc.serving.front.broker.waiting import Waiting
-from sagemaker_byoc.serving.link import ClosedError, FullError, LinkError
-
-ABLE = frozenset({SlotState.IDLE, SlotState.BUSY})
-"""States of a worker that can take a request."""
-
-
-def _at_hand(slot: Slot) -> int:
-    return len(slot.running)
+from sagemaker_byoc.serving.link import LinkError
 
 
 class Broker(Hooks):
@@ -67,14 +63,12 @@ class Broker(Hooks):
         self.restarts = 0
         self.restart_grace = 0.0
         """Seconds for which a loaded model counts as ready while it has no worker."""
-        self.waiting = Waiting(lambda ticket: self._end(ticket, End.EXPIRED))
+        self.waiting = Waiting(lambda ticket: self.end(ticket, End.EXPIRED))
         self._stuck_grace = stuck_grace
         self._unready_since = 0.0
         self._clock = clock
         self._slots = {index: Slot(index, BatchLimit(target)) for index in range(slots)}
-        self._is_due = False
-        """Whether waiting requests are handed over as soon as all that arrived are there."""
-        self._is_looking = False
+        self._dispatch = Dispatch(self._slots, self.waiting, self, self, clock)
         self._finished: list[tuple[Ticket, Outcome]] = []
         self._is_ready = False
         self._is_shut = False
@@ -117,41 +111,20 @@ class Broker(Hooks):
         self._last_id += 1
         ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock(), slot=slot)
         self.waiting.add(ticket)
-        if self._is_due:
-            return ticket
-        if self._has_idle and self._brief() is None:
-            self._hand_over()
-        else:  # those that arrive together are handed over together
-            self._is_due = True
-            self.later(self._hand_over)
+        self._dispatch.arrived()
         return ticket
-
-    def _hand_over(self) -> None:
-        self._is_due = False
-        self._dispatch()
-        if self._finished:
-            self._call_back()
-
-    @property
-    def _has_idle(self) -> bool:
-        return any(slot.state is SlotState.IDLE for slot in self._slots.values())
-
-    def _brief(self) -> Slot | None:
-        """Return a busy slot whose worker is about to be done."""
-        more, now = len(self.waiting), self._clock()
-        return next((slot for slot in self._slots.values() if slot.is_brief(more, now)), None)
 
     def instruct(
         self, slot: int, meta: Mapping[str, Any], done: Callable[[Ticket, Outcome], None]
     ) -> None:
         """Send a worker an instruction ahead of all requests that it has not begun."""
         if slot in self._slots:
-            self._take_back(self._slots[slot])
+            self._dispatch.take_back(self._slots[slot])
         self._last_id += 1
         ticket = Ticket(self._last_id, meta, Body(), meta["deadline"], done, 0.0, slot=slot)
         self.waiting.add(ticket)
-        self._dispatch()
-        self._call_back()
+        self._dispatch.send()
+        self.call_back()
 
     def abandon(self, ticket: Ticket) -> None:
         """End a ticket whose client has left: it never reaches a worker, or its worker stops
@@ -160,11 +133,11 @@ class Broker(Hooks):
         if slot is not None and ticket.stream is not None:
             ticket.deadline = self._clock()  # a generator that does not stop is stuck
             self._stop_stream(slot, ticket)
-        self._end(ticket, End.ABANDONED)
+        self.end(ticket, End.ABANDONED)
         if slot is not None and ticket not in slot.begun():
-            self._take_back(slot)
-            self._dispatch()
-        self._call_back()
+            self._dispatch.take_back(slot)
+            self._dispatch.send()
+        self.call_back()
 
     def health(self) -> Health:
         if self._is_ready:
@@ -191,6 +164,14 @@ class Broker(Hooks):
     def away(self) -> set[int]:
         """Return the slots whose worker has ended or has not come back yet."""
         return set(self._slots).difference(self.present())
+
+    @property
+    def awaits_worker(self) -> bool:
+        """Return whether a worker may come that knows sessions which no other does; one that has
+        failed to load its model knows none."""
+        return any(
+            slot.state in {SlotState.LOADING, SlotState.LOST} for slot in self._slots.values()
+        )
 
     @property
     def size(self) -> int:
@@ -227,9 +208,9 @@ class Broker(Hooks):
         self.has_app = has_app
         self._set(slot, SlotState.IDLE)
         self.on_ready()
-        self._dispatch()
-        self._share()
-        self._call_back()
+        self._dispatch.send()
+        self._dispatch.share()
+        self.call_back()
 
     def fail(self, lane: Lane, reason: str, status: int = 500) -> None:
         """Mark the model as failed; `status` tells whether memory was lacking."""
@@ -269,7 +250,7 @@ class Broker(Hooks):
             ticket = slot.running.pop(ident, None)
             if ticket is not None:
                 ticket.started = began
-                self._end(ticket, End.REPLIED, meta, body)
+                self.end(ticket, End.REPLIED, meta, body)
                 if slot.limit.is_single:
                     times = meta.get("times")  # a stream and a failure have none
                     took = sum(times.values()) if times else self._clock() - began
@@ -277,7 +258,7 @@ class Broker(Hooks):
                     began = min(began + took, self._clock())
         if slot.state is SlotState.BUSY:
             self._go_on(slot)  # before the callbacks: the worker must not wait for them
-        self._call_back()
+        self.call_back()
 
     def _go_on(self, slot: Slot) -> None:
         """Give a worker that has replied what waits; if nothing does, what others have not
@@ -290,36 +271,35 @@ class Broker(Hooks):
         elif slot.limit.is_single:
             slot.started = now
         if self.waiting:
-            self._dispatch()
+            self._dispatch.send()
         if not slot.running:
-            self._share()
+            self._dispatch.share()
 
     def returned(self, lane: Lane, idents: Iterable[int]) -> None:
         """Queue again, first of all, what a worker has received and will not begin."""
         slot = self._slot_of(lane)
         if slot is not None:
-            self._queue_again(slot, idents)
-            self._dispatch()
-            self._call_back()
+            self._dispatch.queue_again(slot, idents)
+            self._dispatch.send()
+            self.call_back()
 
     def lose(self, lane: Lane) -> None:
         """Remove a worker that is gone; only the requests that it has begun end with it."""
         slot = self._slot_of(lane)
         if slot is not None:
-            self.on_lost(lane)
-            self._lose(slot)
-            self._dispatch()
-            self._call_back()
+            self.lose_slot(slot)
+            self._dispatch.send()
+            self.call_back()
 
     def shut(self) -> None:
         """End all waiting requests: the model has been unloaded."""
         self._is_shut = True
         for slot in self._slots.values():
             if slot.lane is not None:
-                self._lose(slot)
+                self.lose_slot(slot)
         for ticket in self.waiting.leave_all():
-            self._end(ticket, End.LOST)
-        self._call_back()
+            self.end(ticket, End.LOST)
+        self.call_back()
 
     # ── the clock ──
 
@@ -333,14 +313,14 @@ class Broker(Hooks):
                 if ticket.deadline <= now and not ticket.is_over:
                     ticket.started = slot.started if ticket in begun else 0.0
                     self._stop_stream(slot, ticket)
-                    self._end(ticket, End.EXPIRED)
+                    self.end(ticket, End.EXPIRED)
             if any(ticket.is_over for ticket in slot.running.values() if ticket not in begun):
-                self._take_back(slot)
+                self._dispatch.take_back(slot)
             end_stuck(slot, now, self._stuck_grace)
-        if self._has_idle:
-            self._share()
-        self._dispatch()
-        self._call_back()
+        if self._dispatch.has_idle:
+            self._dispatch.share()
+        self._dispatch.send()
+        self.call_back()
 
     # ── inside ──
 
@@ -357,102 +337,20 @@ class Broker(Hooks):
         if was_ready and not self._is_ready:
             self._unready_since = self._clock()
 
-    def _dispatch(self) -> None:
-        """Send waiting requests in equal shares, first to the worker with the fewest at hand; all
-        to one that is about to be done rather than to an idle one."""
-        share = 0
-        while self.waiting:
-            able = [
-                slot
-                for slot in self._slots.values()
-                if slot.has_room and self.waiting.has_for(slot.index)
-            ]
-            brief = self._brief()
-            if brief is not None and self._has_idle:
-                able = [s for s in able if s is brief or self.waiting.has_own(s.index)]
-                self._look_again_soon()
-            if not able:
-                return
-            slot = min(able, key=_at_hand)
-            share = share or -(-len(self.waiting) // len(able))
-            batch = self.waiting.take(slot.index, min(share, slot.most), self._clock())
-            if batch:
-                self._hand(slot, batch)
-
-    def _look_again_soon(self) -> None:
-        """Look again whether the worker that was about to be done is."""
-        if not self._is_looking:
-            self._is_looking = True
-            self.delay(2 * BRIEF, self._look_again)
-
-    def _look_again(self) -> None:
-        self._is_looking = False
-        if self._has_idle:
-            self._share()
-        self._hand_over()
-        if self._has_idle and any(slot.has_next for slot in self._slots.values()):
-            self._look_again_soon()
-
-    def _hand(self, slot: Slot, batch: list[Ticket]) -> None:
-        assert slot.lane is not None
-        try:
-            slot.lane.send(batch)
-        except ClosedError as error:
-            self.waiting.put_back(batch)  # no worker has seen them
-            if slot.running and isinstance(error, FullError):
-                slot.is_full = True
-            else:
-                self._lose(slot)
-            return
-        except LinkError as error:
-            if len(batch) == 1:
-                self._end(batch[0], End.UNSENDABLE, reason=str(error))
-                return
-            self.waiting.put_back(batch[1:])
-            self._hand(slot, batch[:1])
-            return
-        if not slot.running:
-            slot.started, slot.taken = self._clock(), len(batch)
-            self._set(slot, SlotState.BUSY)
-        for ticket in batch:
-            slot.running[ticket.id] = ticket
-        self.on_batch(len(batch))
-
-    def _share(self) -> None:
-        """Take back what the busiest worker has not received, for those that are idle; if that is
-        nothing, what the next one has not."""
-        now = self._clock()
-        for slot in sorted(self._slots.values(), key=_at_hand, reverse=True):
-            if slot.has_next and not slot.is_brief(0, now):
-                self._take_back(slot)
-            if self.waiting:
-                break
-        self._dispatch()
-
-    def _take_back(self, slot: Slot) -> None:
-        """Queue again, first of all, what was sent to a worker that has not received it."""
-        if slot.lane is not None and slot.has_next:
-            self._queue_again(slot, slot.lane.take_back(len(slot.running)))
-
-    def _queue_again(self, slot: Slot, idents: Iterable[int]) -> None:
-        found = [slot.running.pop(ident, None) for ident in idents]
-        self.waiting.put_back([ticket for ticket in found if ticket is not None])
-        if not slot.running and slot.state is SlotState.BUSY:
-            self._set(slot, SlotState.IDLE)
-
     def _stop_stream(self, slot: Slot, ticket: Ticket) -> None:
         """Release a worker whose stream has no receiver: it is not stuck because its client is."""
         if slot.lane is not None and ticket.stream is not None and not ticket.is_over:
             ticket.stream.release()
             slot.lane.cancel(ticket.id)
 
-    def _lose(self, slot: Slot) -> None:
+    def lose_slot(self, slot: Slot) -> None:
         """Remove a worker: what it has begun ends, and what only it could serve."""
         assert slot.lane is not None
+        self.on_lost(slot.lane)
         last = slot.lane.begun()
         sent = list(slot.running)
         begun = sent.index(last) + 1 if last in slot.running else 0
-        self._queue_again(slot, sent[begun:])
+        self._dispatch.queue_again(slot, sent[begun:])
         slot.lane, slot.is_full = None, False
         if slot.state is not SlotState.FAILED:
             slot.reason = "a model worker ended and is being restarted"
@@ -461,9 +359,9 @@ class Broker(Hooks):
         for ticket in running.values():
             ticket.started = slot.started
         for ticket in (*running.values(), *self.waiting.leave(slot.index)):
-            self._end(ticket, End.LOST)
+            self.end(ticket, End.LOST)
 
-    def _end(
+    def end(
         self,
         ticket: Ticket,
         end: End,
@@ -485,7 +383,7 @@ class Broker(Hooks):
         times = (started - ticket.submitted, now - started)
         self._finished.append((ticket, Outcome(end, meta, body or Body(), reason, *times)))
 
-    def _call_back(self) -> None:
+    def call_back(self) -> None:
         """Call the callbacks of tickets that have ended. Done last, since a callback may do
         anything, even submit the next request."""
         while self._finished:

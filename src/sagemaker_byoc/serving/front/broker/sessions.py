@@ -88,7 +88,7 @@ class Sessions:
         if len(name) > http.SESSION_LENGTH.value or not ID.fullmatch(name):
             raise BadInput(f"{http.SESSION_ID.value} {name[:50]!r} is not a session id")
         place = self._places.get(name)
-        if place is None and self._broker.away():
+        if place is None and self._broker.awaits_worker:
             raise Unavailable("A model worker is restarting; it may hold the session")
         if place is None:
             raise UnknownSession(

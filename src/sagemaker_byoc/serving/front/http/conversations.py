@@ -18,7 +18,8 @@ from typing import Any
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.error_replies import Refusal, Unavailable
 from sagemaker_byoc.serving.front.broker.broker import Broker
-from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, Lane
+from sagemaker_byoc.serving.front.broker.slots import KILL_AFTER
+from sagemaker_byoc.serving.front.broker.tickets import Lane
 from sagemaker_byoc.serving.front.http import requests
 from sagemaker_byoc.serving.front.http.replies import Send
 from sagemaker_byoc.serving.front.http.requests import Call, Receive

@@ -23,7 +23,7 @@ from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
-from sagemaker_byoc.serving.front.broker.tickets import Health
+from sagemaker_byoc.serving.front.broker.slots import Health
 from sagemaker_byoc.serving.front.captures import Recorder
 from sagemaker_byoc.serving.front.http.adapters import Adapters
 from sagemaker_byoc.serving.front.http.conversations import Conversations

@@ -33,7 +33,7 @@ from sagemaker_byoc.serving.error_replies import (
 from sagemaker_byoc.serving.front.broker.admission import Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
-from sagemaker_byoc.serving.front.broker.tickets import Health
+from sagemaker_byoc.serving.front.broker.slots import Health
 from sagemaker_byoc.serving.front.http import replies
 from sagemaker_byoc.serving.front.http.front import PINGS, BaseFront
 from sagemaker_byoc.serving.front.http.invocation import Invocations

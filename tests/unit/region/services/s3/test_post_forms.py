@@ -122,6 +122,38 @@ def test_what_a_form_says_of_its_object_is_kept(signed):
     assert head["x-amz-tagging-count"] == "1"
 
 
+def test_fields_in_utf_8(signed):
+    """As of a client that sends the headers of a put in UTF-8."""
+    fields = {"x-amz-meta-a": "\N{EURO SIGN}"}
+    assert (
+        post(
+            signed, form(policy_fields(in_an_hour(["starts-with", "$x-amz-meta-a", ""]), **fields))
+        ).status
+        == 204
+    )
+    head = signed("HEAD", "/bucket/k").headers
+    assert head["x-amz-meta-a"].encode("latin-1").decode() == "\N{EURO SIGN}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Content-Type", "text/plain\r\nSet-Cookie: a=b"),
+        ("Cache-Control", "a\0"),
+        ("x-amz-meta-a", "\x7f"),
+        ("x-amz-meta-a b", "c"),
+        ("x-amz-meta-a\N{EURO SIGN}", "c"),
+        ("x-amz-meta-a:", "c"),
+    ],
+)
+def test_fields_that_no_response_could_give_back(signed, name, value):
+    fields = {name: value}
+    policy = policy_fields(in_an_hour(["starts-with", f"${name}", ""]), **fields)
+    answer = post(signed, form(policy))
+    assert (answer.status, answer.code) == (400, "InvalidArgument")
+    assert signed("HEAD", "/bucket/k").status == 404
+
+
 @pytest.mark.parametrize(
     ("field", "value", "status", "location"),
     [

@@ -9,7 +9,8 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
-from sagemaker_byoc.serving.front.broker.tickets import DEPTH, KILL_AFTER, End
+from sagemaker_byoc.serving.front.broker.slots import DEPTH, KILL_AFTER
+from sagemaker_byoc.serving.front.broker.tickets import End
 from sagemaker_byoc.serving.link import ClosedError, FullError, LinkError
 
 

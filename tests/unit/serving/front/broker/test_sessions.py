@@ -194,6 +194,16 @@ def test_front_restarts(hotel):
     assert fresh.visit("abc")[0] == 0
 
 
+def test_a_worker_that_can_not_load_holds_no_session(hotel):
+    """So an id that the others do not know is unknown, and not one to try again later."""
+    broker, lane = hotel.scripted.broker, hotel.scripted.lanes[1]
+    broker.lose(lane)
+    broker.join(lane)
+    broker.fail(lane, "no memory", 507)
+    with pytest.raises(UnknownSession):
+        hotel.visit("abc")
+
+
 def test_store():
     """The worker keeps a session from its first good reply until it is closed or expired."""
     store = SessionStore()
