@@ -20,6 +20,7 @@ TRAINER = """
 import json, os
 import torch.distributed as dist
 dist.init_process_group("gloo")
+dist.barrier()  # one that leaves at once breaks the connections that others still make
 names = ("RANK", "WORLD_SIZE", "SM_HOSTS", "SM_CURRENT_HOST", "SM_MASTER_ADDR", "SM_HP_EPOCHS")
 print(json.dumps({name: os.environ[name] for name in names} | {"world": dist.get_world_size()}))
 dist.destroy_process_group()
