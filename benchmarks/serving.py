@@ -4,9 +4,10 @@ Run: scripts/bench serving --peers "$(scripts/peers-env FOLDER)"
 (writes serving.json beside itself; --report prints the tables of such a file)
 
 Without --peers, only ours and the bare gunicorn worker run. The client is wrk, on the same machine.
-Rounds go through all servers, so that a busy neighbor meets them all; what other processes take of
-each cell is recorded, and a disturbed cell is repeated, at most twice. Server CPU per request is
-what moves least. A reply with other numbers than the model's ends the run.
+Ours and the bare servers run at the same time and are loaded in turns, so that a busy neighbor of
+the machine meets them all: a ratio is the median of those of the turns. Packaged servers run alone.
+What other processes take of each cell is recorded, and a disturbed cell is repeated, at most twice.
+Server CPU per request moves least. A reply with other numbers than the model's ends the run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -50,47 +52,107 @@ def check_reply(server: Server, name: str, reply: bytes | None) -> None:
     assert is_same, f"{server.name}, {name}: {str(found)[:300]}, not {str(expected)[:300]}"
 
 
-def measure(server: Server, name: str, port: int, seconds: float, retries: int) -> dict[str, Any]:
-    data, kind = workload.body(name), workload.TYPES[name]
-    with running(server, name, port) as process, tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "body").write_bytes(data)
-        (Path(folder) / "wrk.lua").write_text(LUA)
-        environ = {"BODY": f"{folder}/body", "TYPE": kind, "SCRIPT": f"{folder}/wrk.lua"}
-        row: dict[str, Any] = {"server": server.name, "workload": name}
-        row["ping_s"] = wait_ready(process, port)
+class Live:
+    """A server that runs, with the request that loads it."""
+
+    def __init__(self, server: Server, name: str, port: int, stack: ExitStack) -> None:
+        data, kind = workload.body(name), workload.TYPES[name]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "body").write_bytes(data)
+        (folder / "wrk.lua").write_text(LUA)
+        self._environ = {"BODY": f"{folder}/body", "TYPE": kind, "SCRIPT": f"{folder}/wrk.lua"}
+        self._server, self._name, self._port = server, name, port
+        self.process = stack.enter_context(running(server, name, port))
+        ping = wait_ready(self.process, port)
         # Some say 200 on /ping while no model is loaded.
-        row["ready_s"] = row["ping_s"] + wait_ready(process, port, "/invocations", data, kind)
-        check_reply(server, name, request(port, "/invocations", data, kind))
-        cell(port, process.pid, 16, WARM_SECONDS, environ)
+        self.row: dict[str, Any] = {
+            "server": server.name,
+            "workload": name,
+            "ping_s": ping,
+            "ready_s": ping + wait_ready(self.process, port, "/invocations", data, kind),
+        }
+        self.check()
+        self.cell(16, WARM_SECONDS)
+
+    def check(self) -> None:
+        data, kind = workload.body(self._name), workload.TYPES[self._name]
+        check_reply(self._server, self._name, request(self._port, "/invocations", data, kind))
+
+    def cell(self, connections: int, seconds: float) -> dict[str, float]:
+        return cell(self._port, self.process.pid, connections, seconds, self._environ)
+
+    def quiet_cell(self, connections: int, seconds: float, retries: int) -> dict[str, float]:
+        """Return the cell; the least disturbed one, if the first was disturbed."""
+        tries = [self.cell(connections, seconds)]
+        while tries[-1]["others"] > DISTURBED and len(tries) <= retries:
+            tries.append(self.cell(connections, seconds))
+        return {**min(tries, key=lambda each: each["others"]), "tries": len(tries)}
+
+
+def memory(server: Server, name: str, port: int) -> float:
+    """Return the PSS of a server that runs alone: others would share its libraries."""
+    with ExitStack() as stack:
+        live = Live(server, name, port, stack)
+        live.cell(64, WARM_SECONDS)
+        return pss_megabytes(live.process.pid)
+
+
+class Run:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._port = 18300
+        self._pss: dict[tuple[str, str], float] = {}
+        self.rows: list[dict[str, Any]] = []
+
+    def all(self) -> None:
+        options = self._options
+        for number in range(options.rounds):
+            for name in options.workloads.split(","):
+                found = [
+                    each
+                    for each in servers(options.peers)
+                    if re.search(options.only, each.name) and name in each.workloads
+                ]
+                for each in found if number < options.packaged_rounds else ():
+                    if each.is_packaged:
+                        self._take_turns([each], name, number)
+                self._take_turns([each for each in found if not each.is_packaged], name, number)
+
+    def _take_turns(self, group: list[Server], name: str, number: int) -> None:
+        """Load servers that all run, in turns: what is compared is seconds apart."""
+        for each in group:
+            if (each.name, name) not in self._pss:
+                self._pss[each.name, name] = memory(each, name, self._next_port())
+        with ExitStack() as stack:
+            lives = [Live(each, name, self._next_port(), stack) for each in group]
+            turns = self._options.turns if len(group) > 1 else 1
+            rows = [self._turn(lives, turn) for turn in range(turns)]
+            for each in lives:
+                each.check()
+        for turn, of_turn in enumerate(rows):
+            for row in of_turn:
+                # A server without rivals is loaded at another time than ours.
+                row["turn"] = number * turns + turn if len(group) > 1 else None
+                row["pss_mb"] = self._pss[row["server"], name]
+                self.rows.append(row)
+        for each in zip(*rows, strict=True):
+            others = max(row[f"c{c}"]["others"] for row in each for c in CONNECTIONS)
+            line = table(list(each)).splitlines()[-1]
+            print(f"{name} {line} others at most {others:.2f}", flush=True)
+
+    def _turn(self, lives: list[Live], turn: int) -> list[dict[str, Any]]:
+        rows = [{**each.row} for each in lives]
         for connections in CONNECTIONS:
-            tries = [cell(port, process.pid, connections, seconds, environ)]
-            while tries[-1]["others"] > DISTURBED and len(tries) <= retries:
-                tries.append(cell(port, process.pid, connections, seconds, environ))
-            least = min(tries, key=lambda each: each["others"])
-            row[f"c{connections}"] = {**least, "tries": len(tries)}
-        row["pss_mb"] = pss_megabytes(process.pid)
-        row["load"] = os.getloadavg()[0]
-        check_reply(server, name, request(port, "/invocations", data, kind))
-        return row
+            order = list(zip(lives, rows, strict=True))
+            for live, row in order if turn % 2 == 0 else order[::-1]:
+                row[f"c{connections}"] = live.quiet_cell(
+                    connections, self._options.seconds, self._options.retries
+                )
+        return rows
 
-
-def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    port = 18300
-    for number in range(options.rounds):
-        for name in options.workloads.split(","):
-            for server in servers(options.peers):
-                is_late = server.is_packaged and number >= options.packaged_rounds
-                is_wanted = re.search(options.only, server.name) and name in server.workloads
-                if is_late or not is_wanted:
-                    continue
-                port += 1
-                began = time.monotonic()
-                rows.append(measure(server, name, port, options.seconds, options.retries))
-                rows[-1]["took_s"] = time.monotonic() - began
-                others = " / ".join(f"{rows[-1][f'c{c}']['others']:.2f}" for c in CONNECTIONS)
-                print(f"{name} {table(rows[-1:]).splitlines()[-1]} others {others}", flush=True)
-    return rows
+    def _next_port(self) -> int:
+        self._port += 1
+        return self._port
 
 
 def main() -> None:
@@ -98,9 +160,10 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="a folder made by scripts/peers-env")
     parser.add_argument("--only", default="", help="a regular expression on the servers' names")
     parser.add_argument("--workloads", default="w1,w2,w3,w4")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2, help="starts of each server")
+    parser.add_argument("--turns", type=int, default=4, help="in each round, of ours and the bare")
     parser.add_argument("--packaged-rounds", type=int, default=1, help="rounds of these servers")
-    parser.add_argument("--seconds", type=int, default=2, help="of each cell")
+    parser.add_argument("--seconds", type=int, default=1, help="of each cell")
     parser.add_argument("--retries", type=int, default=2, help="of a cell that others disturb")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--report", type=Path, help="print the tables of this file, run nothing")
@@ -109,12 +172,16 @@ def main() -> None:
         rows = json.loads(options.report.read_text())["rows"]
     else:
         began = time.monotonic()
-        rows = run(options)
+        run = Run(options)
+        run.all()
+        rows = run.rows
         about = {
             "cpus": os.cpu_count(),
             "python": platform.python_version(),
             "platform": platform.platform(),
             "seconds": options.seconds,
+            "rounds": options.rounds,
+            "turns": options.turns,
             "minutes": round((time.monotonic() - began) / 60, 1),
         }
         options.out.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")

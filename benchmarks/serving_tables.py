@@ -23,12 +23,12 @@ HEAD = (
     "PSS MB",
     "ready s",
     "errors",
-    "rounds",
+    "turns",
 )
 
 
 class Figures:
-    """Medians over the rounds of one server with one workload."""
+    """Medians over the turns of one server with one workload."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
@@ -122,6 +122,14 @@ class Target:
         return figures.at(self.key, self.connections)
 
     def _value(self, mine: Figures, best: Figures) -> float:
+        """Return the median over common turns; without any, what the medians give."""
+        turns = {row["turn"]: row for row in best.rows if row["turn"] is not None}
+        pairs = [(row, turns[row["turn"]]) for row in mine.rows if row["turn"] in turns]
+        if self.key == "pss_mb" or not pairs:
+            return self._compared(mine, best)
+        return statistics.median(self._compared(Figures([a]), Figures([b])) for a, b in pairs)
+
+    def _compared(self, mine: Figures, best: Figures) -> float:
         if self.key == "p99":
             return mine.at("p99", self.connections) / mine.at("p50", self.connections)
         if self.key == "p50":

@@ -43,10 +43,10 @@ class ReadRequests(Requests):
         }
 
     async def get(self, call: Call) -> Response:
-        return await self._threads.run(self._read, call)
+        return await self._threads.run_short(self._read, call)
 
     async def head(self, call: Call) -> Response:
-        return await self._threads.run(self._look, call)
+        return await self._threads.run_short(self._look, call)
 
     async def attributes(self, call: Call) -> Response:
         stored = await self._threads.run(self._store.get, call.bucket, call.key)

@@ -399,7 +399,13 @@ def test_session_at_hand_ends_with_its_worker():
 def quick(scripted):
     """Let the broker know that requests take 50 microseconds, on each worker."""
     for lane in scripted.lanes:
-        scripted.broker._slots[lane.slot].mean = 5e-5
+        learn(scripted.broker._slots[lane.slot], 5e-5)
+
+
+def learn(slot, seconds):
+    """Let the slot know nothing but one request that took so long."""
+    slot.mean = slot.median = 0.0
+    slot.took(seconds)
 
 
 def together(scripted, names):
@@ -526,9 +532,22 @@ def test_requests_that_are_not_tiny_go_to_the_idle_worker():
     """Half a millisecond of work is worth a second worker."""
     scripted = ScriptedBroker(slots=2, queue=99)
     for lane in scripted.lanes:
-        scripted.broker._slots[lane.slot].mean = 5e-4
+        learn(scripted.broker._slots[lane.slot], 5e-4)
     together(scripted, "ab")
     assert [scripted.names(lane) for lane in scripted.lanes] == [["a"], ["b"]]
+
+
+def test_requests_that_waited_for_a_cpu_are_still_quick():
+    """One in ten took 4 ms, so the mean is not that of a quick one."""
+    scripted = ScriptedBroker(slots=2, queue=99)
+    quick(scripted)
+    for lane in scripted.lanes:
+        slot = scripted.broker._slots[lane.slot]
+        for number in range(100):
+            slot.took(4e-3 if number % 10 == 0 else 5e-5)
+        assert slot.mean > 2e-4
+    together(scripted, "ab")
+    assert [scripted.names(lane) for lane in scripted.lanes] == [["a"], []]
 
 
 def test_quick_request_that_is_not():
