@@ -184,7 +184,8 @@ def main() -> None:
             "turns": options.turns,
             "minutes": round((time.monotonic() - began) / 60, 1),
         }
-        options.out.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+        lines = ",\n".join(map(json.dumps, rows))
+        options.out.write_text(f'{{"about": {json.dumps(about)}, "rows": [\n{lines}\n]}}\n')
         print(json.dumps(about))
     print(table(rows))
     print(targets_table(rows))
