@@ -113,16 +113,18 @@ class Run:
                     for each in servers(options.peers)
                     if re.search(options.only, each.name) and name in each.workloads
                 ]
+                self._take_turns([each for each in found if not each.is_packaged], name, number)
                 for each in found if number < options.packaged_rounds else ():
                     if each.is_packaged:
                         self._take_turns([each], name, number)
-                self._take_turns([each for each in found if not each.is_packaged], name, number)
 
     def _take_turns(self, group: list[Server], name: str, number: int) -> None:
         """Load servers that all run, in turns: what is compared is seconds apart."""
         for each in group:
             if (each.name, name) not in self._pss:
                 self._pss[each.name, name] = memory(each, name, self._next_port())
+        if not group:
+            return
         with ExitStack() as stack:
             lives = [Live(each, name, self._next_port(), stack) for each in group]
             turns = self._options.turns if len(group) > 1 else 1

@@ -23,7 +23,7 @@ from typing import IO
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import registry_images
-from sagemaker_byoc.host.children import Process, child
+from sagemaker_byoc.host.children import Child, Process
 
 LOG = logging.getLogger(__name__)
 VARIABLE = "DOCKER"
@@ -69,27 +69,19 @@ def run(
     Raise DockerError if the engine refuses, SilentError after `timeout`, and MachineError if no
     engine is reached, with what can be done `instead` of using one.
     """
-
-    def started() -> Process:
-        return start(
-            *arguments,
-            stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
-            stderr=subprocess.STDOUT if with_errors else subprocess.PIPE,
-            environment=environment,
-            instead=instead,
-        )
-
-    with child(started) as process, process:
+    with start(
+        *arguments,
+        stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
+        stderr=subprocess.STDOUT if with_errors else subprocess.PIPE,
+        environment=environment,
+        instead=instead,
+    ) as process:
         try:
             output, errors = process.communicate(data, timeout)
         except subprocess.TimeoutExpired as error:
-            process.kill()
             raise SilentError(
                 f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", hint=_CHECK
             ) from error
-        except BaseException:
-            process.kill()
-            raise
     if process.returncode != 0:
         raise failure(arguments[0], errors or output, instead)
     return output.decode(errors="replace")
@@ -102,24 +94,29 @@ def start(
     stderr: int | IO[bytes] | None = subprocess.PIPE,
     environment: Mapping[str, str] | None = None,
     instead: str = "",
-) -> subprocess.Popen[bytes]:
-    """Start one command. Raise NoClientError if there is no client.
+) -> Child:
+    """Return one command, which runs for a `with` block. Entering it raises NoClientError if there
+    is no client.
 
     Ctrl-C in the terminal reaches this process and not the command, whose death would be taken for
     the engine's refusal; but a command without `stdin` shares the terminal.
     """
     note_command([client(), *arguments])
-    try:
-        return subprocess.Popen(
-            [client(), *arguments],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env={**os.environ, **(environment or {})},
-            start_new_session=stdin is not None,
-        )
-    except OSError as error:
-        raise _no_client(client(), error, instead) from error
+
+    def begin() -> Process:
+        try:
+            return subprocess.Popen(
+                [client(), *arguments],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env={**os.environ, **(environment or {})},
+                start_new_session=stdin is not None,
+            )
+        except OSError as error:
+            raise _no_client(client(), error, instead) from error
+
+    return Child(begin)
 
 
 def note_command(words: Sequence[str]) -> None:
@@ -145,8 +142,7 @@ def follow(
     """
     with (
         tempfile.TemporaryFile() as errors,
-        child(lambda: start(*arguments, stderr=errors, instead=instead)) as process,
-        process,
+        start(*arguments, stderr=errors, instead=instead) as process,
         text_of(process) as lines,
     ):
         reader = threading.Thread(target=_pass_on, args=(lines, on_line), daemon=True)
@@ -222,7 +218,7 @@ def saved_name(name: str, image_id: str) -> str:
 @contextmanager
 def output_of(*arguments: str) -> Iterator[IO[bytes]]:
     """Stream the output of one command, which is ended if the reader stops early."""
-    with child(lambda: start(*arguments)) as process, process:
+    with start(*arguments) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from sagemaker_byoc.host.children import child
+from sagemaker_byoc.host.children import Child
 
 
 def sleeper():
@@ -14,19 +14,19 @@ def sleeper():
 
 
 def test_a_program_ends_with_its_block():
-    with child(sleeper) as process:
+    with Child(sleeper) as process:
         assert process.poll() is None
     assert process.returncode == -signal.SIGKILL
 
 
 def test_one_that_has_ended_is_left():
-    with child(lambda: subprocess.Popen(["false"])) as process:
+    with Child(lambda: subprocess.Popen(["false"])) as process:
         process.wait()
     assert process.returncode == 1
 
 
 def test_its_own_way_to_end():
-    with child(sleeper, subprocess.Popen.terminate) as process:
+    with Child(sleeper, subprocess.Popen.terminate) as process:
         pass
     assert process.returncode == -signal.SIGTERM
 
@@ -44,13 +44,13 @@ def test_a_signal_between_the_start_and_the_first_line_of_the_block():
 
     former = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        with pytest.raises(KeyboardInterrupt), child(start):
+        with pytest.raises(KeyboardInterrupt), Child(start):
             pytest.fail("the signal came before")
     finally:
         signal.signal(signal.SIGUSR1, former)
     assert started[0].returncode == -signal.SIGKILL
 
 
-def test_one_that_can_not_be_started():
-    with pytest.raises(FileNotFoundError), child(lambda: subprocess.Popen(["/absent"])):
+def test_one_that_cannot_be_started():
+    with pytest.raises(FileNotFoundError), Child(lambda: subprocess.Popen(["/absent"])):
         pytest.fail("it can't be started")

@@ -18,7 +18,7 @@ from typing import IO
 from sagemaker_byoc.contract.errors import MachineError, RequestError, TimeLimitError
 from sagemaker_byoc.contract.requirements import MARK
 from sagemaker_byoc.host import registry_images
-from sagemaker_byoc.host.children import Process, child
+from sagemaker_byoc.host.children import Child, Process
 from sagemaker_byoc.images.build import builders, contexts
 from sagemaker_byoc.images.build import labels as image_labels
 from sagemaker_byoc.images.build.builders import LEGACY, Builder
@@ -231,11 +231,11 @@ def _run(command: list[str], builder: Builder, request: BuildRequest, out: Outpu
     quiet = request.progress == QUIET
     sys.stderr.flush()
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
-    with child(lambda: _start(command, builder, request)) as process:
+    with Child(lambda: _start(command, builder, request)) as process:
+        # The reader closes it: what a builder leaves behind may hold the other end.
+        stream, process.stdout = process.stdout, None
         reader = Thread(
-            target=_read_lines,
-            args=(process.stdout, kept, None if quiet else out.line),
-            daemon=True,
+            target=_read_lines, args=(stream, kept, None if quiet else out.line), daemon=True
         )
         reader.start()
         try:

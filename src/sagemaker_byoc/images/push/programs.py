@@ -25,7 +25,7 @@ from urllib.parse import unquote
 
 from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.host import docker
-from sagemaker_byoc.host.children import Process, child
+from sagemaker_byoc.host.children import Child, Process
 from sagemaker_byoc.host.docker import note_command
 from sagemaker_byoc.host.registry_images import Reference
 from sagemaker_byoc.images.model import HostileError, ImageError, RegistryError, TrustError
@@ -177,12 +177,8 @@ def run(
         if "level=debug" not in text:
             last[:] = [*last, text][-_KEPT:]
 
-    with child(started, _kill_session) as process, process:
-        try:
-            _read(process, keep, noise)
-        except BaseException:
-            _kill_session(process)
-            raise
+    with Child(started, _kill_session) as process:
+        _read(process, keep, noise)
         status = process.wait()
     if status != 0:
         raise CopyError(words[0], _last_words(last))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from sagemaker_byoc.region.wire.http import Body
@@ -37,20 +37,24 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
 _Short: TypeAlias = tuple["asyncio.Future[Any]", Callable[[], Any]]
 
 
-def _call_all(loop: asyncio.AbstractEventLoop, batch: list[_Short]) -> None:
-    outcomes = [(outcome, *_called(call)) for outcome, call in batch]
-    with suppress(RuntimeError):  # the loop has ended, and nobody waits
-        loop.call_soon_threadsafe(_deliver, outcomes)
+_Outcome: TypeAlias = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+
+def _call_all(batch: list[_Short]) -> list[_Outcome]:
+    """Call all whose callers still wait."""
+    return [(outcome, *_called(call)) for outcome, call in batch if not outcome.cancelled()]
 
 
 def _called(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     try:
         return call(), None
+    except StopIteration as error:  # a future can't hold it
+        return None, RuntimeError(repr(error))
     except BaseException as error:  # noqa: BLE001 - the caller gets it
         return None, error
 
 
-def _deliver(outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+def _deliver(outcomes: list[_Outcome]) -> None:
     for outcome, value, error in outcomes:
         if outcome.done():  # the client has left
             continue
@@ -58,6 +62,14 @@ def _deliver(outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None
             outcome.set_result(value)
         else:
             outcome.set_exception(error)
+
+
+def _pass_on(batch: list[_Short], done: asyncio.Future[list[_Outcome]]) -> None:
+    if done.cancelled():  # the threads ended before they came to it
+        for outcome, _ in batch:
+            outcome.cancel()
+    else:
+        _deliver(done.result())
 
 
 class Threads:
@@ -86,10 +98,11 @@ class Threads:
         for start in range(0, len(calls), _TOGETHER):
             batch = calls[start : start + _TOGETHER]
             try:
-                self.executor.submit(_call_all, loop, batch)
-            except RuntimeError:  # the threads have ended
-                for outcome, _ in batch:
-                    outcome.cancel()
+                done = loop.run_in_executor(self.executor, _call_all, batch)
+            except RuntimeError as error:  # the threads have ended, or no more can be started
+                _deliver([(outcome, None, error) for outcome, _ in batch])
+            else:
+                done.add_done_callback(partial(_pass_on, batch))
 
     async def finish(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Do as `run` does, and wait even if the caller is cancelled.

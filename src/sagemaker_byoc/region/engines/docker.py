@@ -117,10 +117,7 @@ class DockerEngine:
                 stderr=None,
                 instead=INSTEAD,
             ) as process:
-                try:
-                    yield process
-                finally:
-                    process.kill()
+                yield process
         finally:
             container.close()
 
@@ -342,10 +339,7 @@ class DockerContainer:
             docker.start(*words, stderr=subprocess.STDOUT, instead=INSTEAD) as logs,
             docker.text_of(logs) as text,
         ):
-            try:
-                yield from lines_of(text)
-            finally:
-                logs.terminate()
+            yield from lines_of(text)
 
     def exit_code(self) -> int | None:
         state = json.loads(run("container", "inspect", self.spec.name))[0]["State"]

@@ -58,12 +58,56 @@ def test_a_client_that_has_left(threads):
     assert asyncio.run(leave()) == (3, True)
 
 
+def test_a_client_that_leaves_before_its_call(threads):
+    """Nothing is read for it."""
+    calls = []
+
+    async def leave():
+        left = asyncio.ensure_future(threads.run_short(lambda: calls.append("left")))
+        stays = asyncio.ensure_future(threads.run_short(lambda: calls.append("stays")))
+        await asyncio.sleep(0)  # both are asked, and no thread has them
+        left.cancel()
+        await stays
+
+    asyncio.run(leave())
+    assert calls == ["stays"]
+
+
+def test_a_call_that_raises_what_a_future_can_not_hold(threads):
+    error, value = asyncio.run(together(threads, [lambda: next(iter(())), lambda: 2]))
+    assert isinstance(error, RuntimeError)
+    assert value == 2
+
+
+def test_threads_that_end_before_the_call():
+    threads = Threads("test", 1)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        may_end.wait(10)
+
+    async def ask():
+        first = asyncio.ensure_future(threads.run_short(slow))
+        assert await asyncio.to_thread(begun.wait, 10)
+        second = asyncio.ensure_future(threads.run_short(dict))
+        await asyncio.sleep(0)  # it is asked
+        await asyncio.sleep(0)  # it waits for the only thread
+        threads.abandon()
+        may_end.set()
+        await first
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(second, 10)
+
+    asyncio.run(ask())
+
+
 def test_threads_that_have_ended():
     threads = Threads("test")
     threads.close()
 
     async def ask():
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(RuntimeError, match="after shutdown"):
             await threads.run_short(dict)
 
     asyncio.run(ask())

@@ -23,6 +23,15 @@ def test_worker_of_a_user_without_a_home(monkeypatch, tmp_path):
     assert worker_environ(Settings.from_environ({}), 0)["HOME"] == str(tmp_path)
 
 
+def test_huge_pages_are_asked_for(monkeypatch):
+    """For weights; not against the user's word."""
+    name = "THP_MEM_ALLOC_ENABLE"
+    monkeypatch.delenv(name, raising=False)
+    assert worker_environ(Settings.from_environ({}), 0)[name] == "1"
+    monkeypatch.setenv(name, "0")
+    assert worker_environ(Settings.from_environ({}), 0)[name] == "0"
+
+
 def test_back_off():
     """Delays double, and a quiet minute starts them again."""
     restarts = Restarts()

@@ -271,9 +271,11 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 def check_sendable(name: str, value: str) -> None:
     """Raise S3Error for a header that no response can have: a form or a query may hold any text."""
-    if _TOKEN.fullmatch(name) is None or _UNSENDABLE.search(value):
+    if _TOKEN.fullmatch(name) is None:
+        raise invalid_argument("Header name is not a token.", ascii(name)[:100], ascii(value)[:100])
+    if _UNSENDABLE.search(value):
         raise invalid_argument(
-            "Header value cannot be represented using ISO-8859-1.", f"{name[:100]!r}", repr(value)
+            "Header value cannot be represented using ISO-8859-1.", name, ascii(value)[:100]
         )
 
 

@@ -91,7 +91,7 @@ class Slot:
     mean: float = 0.0
     """Seconds that its latest requests took on average."""
     median: float = 0.0
-    """Seconds that half of them stayed below. Unlike the mean, it does not grow if now and then a
+    """Seconds that half of them did not exceed. Unlike the mean, it does not grow if now and then a
     request waits some milliseconds for a CPU."""
     is_full: bool = False
     """The worker's socket has no room until its next reply."""

@@ -234,10 +234,11 @@ class Conversations:
         return (GOING_AWAY, "The server is stopping") if self._is_draining else (NORMAL, "")
 
     def _lost(self, lane: Lane) -> None:
-        """End the conversation: its worker has ended."""
+        """End the conversation: its worker has ended, or takes no more requests."""
         for number, conversation in list(self._open.items()):
             if conversation.lane is lane:
                 del self._open[number]
+                lane.cancel(number)
                 conversation.end(FAILED, LOST)
 
     # ── the clock, and the end ──

@@ -146,6 +146,16 @@ def test_conditions_of_a_read(server):
                 assert answer.body == b""
 
 
+@pytest.mark.parametrize("value", ["a%0d%0ab", "a%00", "%E2%82%AC"])
+def test_headers_asked_for_that_no_response_can_have(server, value):
+    server("PUT", "/bucket/k", b"x")
+    for name in ("content-type", "content-disposition"):
+        answer = server("GET", "/bucket/k", query=f"response-{name}={value}")
+        assert (answer.status, answer.code) == (400, "InvalidArgument")
+        assert answer.xml.findtext("ArgumentName") == f"response-{name}"
+    assert server("GET", "/bucket/k", query="response-content-type=text/csv").status == 200
+
+
 def test_create_only_and_replace_only(server):
     assert server("PUT", "/bucket/k", b"1", if_none_match="*").status == 200
     assert server("PUT", "/bucket/k", b"2", if_none_match="*").status == 412

@@ -97,9 +97,12 @@ def test_lost_worker(scripted):
 def test_unreachable_worker():
     """A request that could not be handed over goes to another worker."""
     scripted = ScriptedBroker(slots=2)
+    lost = []
+    scripted.broker.on_lost = lost.append
     scripted.lanes[0].error = ClosedError("gone")
     scripted.ask("a")
     assert scripted.names(scripted.lanes[1]) == ["a"]
+    assert lost == scripted.lanes[:1]
 
 
 def test_unsendable(scripted):

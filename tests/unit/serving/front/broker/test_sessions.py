@@ -194,7 +194,7 @@ def test_front_restarts(hotel):
     assert fresh.visit("abc")[0] == 0
 
 
-def test_a_worker_that_can_not_load_holds_no_session(hotel):
+def test_a_worker_that_cannot_load_holds_no_session(hotel):
     """So an id that the others do not know is unknown, and not one to try again later."""
     broker, lane = hotel.scripted.broker, hotel.scripted.lanes[1]
     broker.lose(lane)
