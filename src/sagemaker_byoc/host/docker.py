@@ -95,8 +95,8 @@ def start(
     environment: Mapping[str, str] | None = None,
     instead: str = "",
 ) -> Child:
-    """Return one command, which runs for a `with` block. Entering it raises NoClientError if there
-    is no client.
+    """Return one command, which runs for a `with` block. Entering it raises NoClientError for a
+    client that can't be run.
 
     Ctrl-C in the terminal reaches this process and not the command, whose death would be taken for
     the engine's refusal; but a command without `stdin` shares the terminal.
