@@ -231,7 +231,7 @@ def _run(command: list[str], builder: Builder, request: BuildRequest, out: Outpu
     quiet = request.progress == QUIET
     sys.stderr.flush()
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
-    with Child(lambda: _start(command, builder, request)) as process:
+    with Child(lambda: _start(command, builder, request), _end) as process:
         # The reader closes it: what a builder leaves behind may hold the other end.
         stream, process.stdout = process.stdout, None
         reader = Thread(

@@ -19,7 +19,13 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sagemaker_byoc.region.wire.http import BufferedBody, Request, Response, new_request_id
+from sagemaker_byoc.region.wire.http import (
+    CONTROL,
+    BufferedBody,
+    Request,
+    Response,
+    new_request_id,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -40,8 +46,6 @@ _LENGTH = "x-amz-decoded-content-length"
 """S3's length of a body that comes in chunks, as botocore sends every object."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = frozenset({204, 304})
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-"""What a header must not hold: clients end a line at a lone CR, too."""
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -294,7 +298,7 @@ def render(method: str, response: Response, server_headers: list[tuple[bytes, by
             headers["content-length"] = str(len(response.body))
         body = b"" if method == "HEAD" else response.body
     lines = [_STATUS[response.status], *[f"{name}: {value}" for name, value in headers.items()]]
-    if _CONTROL.search("".join(lines)):
+    if CONTROL.search("".join(lines)):
         raise ValueError(f"a header has a control character: {lines}")
     head = "\r\n".join(lines)
     own = b"".join(b"%s: %s\r\n" % pair for pair in server_headers)

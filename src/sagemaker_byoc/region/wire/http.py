@@ -15,6 +15,8 @@ from urllib.parse import parse_qsl, unquote
 
 from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
 
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What a header must not hold: clients end a line at a lone CR, too."""
 _RANGE = re.compile(r"bytes=(\d{0,99})-(\d{0,99})")
 _CHUNK = 1 << 20
 """Bytes of a file that are read at once."""

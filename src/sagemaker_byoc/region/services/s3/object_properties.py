@@ -19,7 +19,7 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     invalid_argument,
     unsupported,
 )
-from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.http import CONTROL, Response
 from sagemaker_byoc.region.wire.xml import Node, document, element, malformed, parse
 
 SSE = "x-amz-server-side-encryption"
@@ -71,7 +71,7 @@ _LONGEST_TAG_KEY = 128
 _LONGEST_TAG_VALUE = 256
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, section 5.6.2)."""
-_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
+_NOT_LATIN = re.compile(r"[^\x00-\xff]")
 _LEGAL_TAG = re.compile(r"[\w\s+=.:/@-]*")
 """Letters of any script, spaces, digits and + - = . _ : / @ (S3 user guide, "object tagging")."""
 
@@ -273,7 +273,7 @@ def check_sendable(name: str, value: str) -> None:
     """Raise S3Error for a header that no response can have: a form or a query may hold any text."""
     if _TOKEN.fullmatch(name) is None:
         raise invalid_argument("Header name is not a token.", ascii(name)[:100], ascii(value)[:100])
-    if _UNSENDABLE.search(value):
+    if CONTROL.search(value) or _NOT_LATIN.search(value):
         raise invalid_argument(
             "Header value cannot be represented using ISO-8859-1.", name, ascii(value)[:100]
         )
