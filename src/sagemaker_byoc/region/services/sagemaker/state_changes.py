@@ -5,9 +5,9 @@ Sources: [guide] developer guide, "Events that Amazon SageMaker AI sends to Amaz
 the cloud; [recalled] neither.
 
 - The detail is the Describe answer, with the tags as a map [guide].
-- Times are milliseconds since 1970, as numbers [seen; the guide's samples have numbers for endpoints
-  and processing jobs, the same numbers as texts for training and tuning jobs, and ISO texts for
-  transform jobs]. Those of model packages are ISO texts [guide].
+- Times are milliseconds since 1970, as numbers [seen; in the guide, endpoints and processing jobs
+  have numbers, training and tuning jobs the same numbers as texts, transform jobs ISO texts].
+  Those of model packages are ISO texts [guide].
 - The status of an endpoint is in upper case with underscores: IN_SERVICE [guide, seen].
 - Members without a value are absent [guide]; those of the cloud are null in part [seen].
 - A model, a configuration and other resources without a status have one event when they are made
