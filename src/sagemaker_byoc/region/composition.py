@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -68,16 +68,19 @@ class Composition:
 
         A part that fails does not affect the others.
         """
-        parts = {type(each).__name__: each.close() for each in self.parts}
-        await _close_all(parts, CLOSING_SECONDS)
-        threads = {name: asyncio.to_thread(close) for name, close in self.last.items()}
+        await _close_all(
+            [(type(each).__name__, each.close()) for each in self.parts], CLOSING_SECONDS
+        )
+        threads = [(name, asyncio.to_thread(close)) for name, close in self.last.items()]
         await _close_all(threads, _THREADS_SECONDS)
 
 
-async def _close_all(closing: Mapping[str, Coroutine[None, None, None]], seconds: float) -> None:
-    bounded = (asyncio.wait_for(each, seconds) for each in closing.values())
+async def _close_all(
+    closing: Sequence[tuple[str, Coroutine[None, None, None]]], seconds: float
+) -> None:
+    bounded = (asyncio.wait_for(each, seconds) for _, each in closing)
     outcomes = await asyncio.gather(*bounded, return_exceptions=True)
-    for name, outcome in zip(closing, outcomes, strict=True):
+    for (name, _), outcome in zip(closing, outcomes, strict=True):
         if isinstance(outcome, BaseException):
             LOG.error("%s did not close", name, exc_info=outcome)
 

@@ -48,8 +48,3 @@ def invocation_too_large() -> AwsError:
     limit = API_PAYLOAD.value
     text = f"HTTP content length exceeded {limit} bytes."
     return AwsError("ValidationError", text, status=413)
-
-
-def not_found(text: str) -> AwsError:
-    """Return SageMaker's error for a missing resource; boto3's *_deleted waiters need its code."""
-    return AwsError("ValidationException", text)

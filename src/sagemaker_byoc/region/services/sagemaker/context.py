@@ -18,7 +18,8 @@ from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.catalog import Catalog, Tags
+from sagemaker_byoc.region.services.sagemaker.resources import Kind, Resources
+from sagemaker_byoc.region.services.sagemaker.tags import Tags
 
 THREADS = 64
 """Blocking calls at the same time, such as starts and stops of containers."""
@@ -44,6 +45,9 @@ class RegionContext:
     holds: Holds = field(default_factory=Holds)
     """Makes the watch of a kind, whose Describe operation then is a long poll."""
 
+    kinds: dict[str, Resources] = field(default_factory=dict)
+    """The resources of each kind by its member, such as `TrainingJob`; see `resources`."""
+
     @cached_property
     def tags(self) -> Tags:
         return Tags(self.state)
@@ -66,6 +70,8 @@ class RegionContext:
         """Open the documents of a kind, such as `training-jobs`. Each kind is opened once."""
         return Records(self.state / "sagemaker" / kind)
 
-    def catalog(self, words: str, resource: str, kind: str) -> Catalog:
-        """Open the resources of a kind: `words` are AWS's for one, `resource` is that of ARNs."""
-        return Catalog(words, resource, self.account, self.records(kind), self.tags)
+    def resources(self, kind: Kind) -> Resources:
+        """Open the resources of a kind, once."""
+        assert kind.member not in self.kinds, kind
+        found = self.kinds[kind.member] = Resources(kind, self)
+        return found

@@ -9,14 +9,20 @@ from pathlib import Path
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.region.containers.health import EndpointError
-from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.catalog import MODEL, invalid, list_page, not_here
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import DownloadError, Item, check_paths
+from sagemaker_byoc.region.services.sagemaker.resources import Kind, echoed, invalid, not_here
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
+MODEL = Kind(
+    noun="model",
+    member="Model",
+    resource="model",
+    folder="models",
+    event="SageMaker Model State Change",
+)
 MOST_CONTAINERS = 15
 """Source: service model, ContainerDefinitionList.max."""
 _UNKNOWN_PARTS = {
@@ -28,16 +34,11 @@ _UNKNOWN_PARTS = {
 
 class Models:
     def __init__(self, context: RegionContext) -> None:
-        self.catalog = context.catalog(MODEL, "model", "models")
+        self.resources = context.resources(MODEL)
         self._context = context
 
     def operations(self) -> Operations:
-        return {
-            "CreateModel": self.create,
-            "DescribeModel": self.describe,
-            "ListModels": self.list_page,
-            "DeleteModel": self.delete,
-        }
+        return {**self.resources.operations(), "CreateModel": self.create}
 
     async def create(self, asked: Parameters) -> Parameters:
         name = asked["ModelName"]
@@ -51,26 +52,15 @@ class Models:
         names = [each["ContainerHostname"] for each in containers if "ContainerHostname" in each]
         if len(set(names)) != len(names):
             raise invalid("Each ContainerHostname of a model must be another")
-        document = {"EnableNetworkIsolation": False, **asked}
-        document.pop("Tags", None)
+        document = self.resources.new(
+            name, **{"EnableNetworkIsolation": False, **echoed(asked, "DescribeModelOutput")}
+        )
         if "PrimaryContainer" in asked:
             document["PrimaryContainer"] = _described(asked["PrimaryContainer"])
         else:
             document["Containers"] = [_described(each) for each in containers]
-        document |= {"ModelArn": self.catalog.arn(name), "CreationTime": now()}
-        self.catalog.add(name, document, asked.get("Tags", ()))
+        self.resources.add(name, document, asked.get("Tags", ()))
         return {"ModelArn": document["ModelArn"]}
-
-    async def describe(self, asked: Parameters) -> Parameters:
-        return self.catalog.get(asked["ModelName"])
-
-    async def list_page(self, asked: Parameters) -> Parameters:
-        members = ("ModelName", "ModelArn", "CreationTime")
-        return list_page(self.catalog, asked, items="Models", members=members, name="ModelName")
-
-    async def delete(self, asked: Parameters) -> Parameters:
-        self.catalog.remove(asked["ModelName"])
-        return {}
 
     async def _check(self, container: Parameters) -> None:
         for part, hint in _UNKNOWN_PARTS.items():

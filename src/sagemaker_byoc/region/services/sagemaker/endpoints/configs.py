@@ -12,13 +12,19 @@ from dataclasses import dataclass
 
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.specs import PRIMARY
-from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.catalog import CONFIG, invalid, list_page, not_here
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.models import ModelData, Models, data_of
+from sagemaker_byoc.region.services.sagemaker.resources import Kind, echoed, invalid, not_here
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
+CONFIG = Kind(
+    noun="endpoint configuration",
+    member="EndpointConfig",
+    resource="endpoint-config",
+    folder="endpoint-configs",
+    event="SageMaker Endpoint Config State Change",
+)
 MOST_VARIANTS = 10
 """Source: service model, ProductionVariantList.max."""
 MOST_INSTANCES = 16
@@ -42,16 +48,11 @@ _NOT_HERE = {
 
 class EndpointConfigs:
     def __init__(self, context: RegionContext, models: Models) -> None:
-        self.catalog = context.catalog(CONFIG, "endpoint-config", "endpoint-configs")
-        self._models = models.catalog
+        self.resources = context.resources(CONFIG)
+        self._models = models.resources
 
     def operations(self) -> Operations:
-        return {
-            "CreateEndpointConfig": self.create,
-            "DescribeEndpointConfig": self.describe,
-            "ListEndpointConfigs": self.list_page,
-            "DeleteEndpointConfig": self.delete,
-        }
+        return {**self.resources.operations(), "CreateEndpointConfig": self.create}
 
     async def create(self, asked: Parameters) -> Parameters:
         name = asked["EndpointConfigName"]
@@ -66,34 +67,17 @@ class EndpointConfigs:
             raise invalid("Each VariantName of an endpoint configuration must be another")
         _check_capture(asked)
         self._check_serverless(asked, variants)
-        document = {"EnableNetworkIsolation": False, **asked}
-        document.pop("Tags", None)
+        members = {"EnableNetworkIsolation": False, **echoed(asked, "DescribeEndpointConfigOutput")}
+        document = self.resources.new(name, **members)
         document["ProductionVariants"] = [self._checked(variant) for variant in variants]
-        document |= {"EndpointConfigArn": self.catalog.arn(name), "CreationTime": now()}
-        self.catalog.add(name, document, asked.get("Tags", ()))
+        self.resources.add(name, document, asked.get("Tags", ()))
         return {"EndpointConfigArn": document["EndpointConfigArn"]}
-
-    async def describe(self, asked: Parameters) -> Parameters:
-        return self.catalog.get(asked["EndpointConfigName"])
-
-    async def list_page(self, asked: Parameters) -> Parameters:
-        return list_page(
-            self.catalog,
-            asked,
-            items="EndpointConfigs",
-            members=("EndpointConfigName", "EndpointConfigArn", "CreationTime"),
-            name="EndpointConfigName",
-        )
-
-    async def delete(self, asked: Parameters) -> Parameters:
-        self.catalog.remove(asked["EndpointConfigName"])
-        return {}
 
     def variants(self, name: str) -> list[Parameters]:
         """Return the variants with their models' documents. Raise AwsError if a model is gone."""
         return [
             {**variant, "Model": self._models.get(variant["ModelName"])}
-            for variant in self.catalog.get(name)["ProductionVariants"]
+            for variant in self.resources.get(name)["ProductionVariants"]
         ]
 
     def _checked(self, variant: Parameters) -> Parameters:

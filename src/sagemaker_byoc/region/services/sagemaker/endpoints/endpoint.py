@@ -21,7 +21,6 @@ from sagemaker_byoc.contract.capture import is_enabled
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import VariantPlan
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
@@ -30,6 +29,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.instance import (
     Deployment,
     all_stopped,
 )
+from sagemaker_byoc.region.services.sagemaker.resources import Resources
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 LOG = logging.getLogger(__name__)
@@ -53,17 +53,15 @@ MOST = 10_000
 class Endpoint:
     """An endpoint on one event loop, in one transition at a time.
 
-    `announce` is called with its name after each change of its status, `on_gone` when it is
-    deleted.
+    `on_gone` is called with its name when it is deleted.
     """
 
     def __init__(
         self,
         name: str,
-        catalog: Catalog,
+        resources: Resources,
         context: RegionContext,
         *,
-        announce: Callable[[str], None],
         on_gone: Callable[[str], None],
     ) -> None:
         self.name = name
@@ -72,9 +70,8 @@ class Endpoint:
         self.sessions = Sessions()
         self.capture: Parameters | None = None
         """The DataCaptureConfig of what runs, if capture is on."""
-        self._catalog = catalog
+        self._resources = resources
         self._context = context
-        self._announce = announce
         self._on_gone = on_gone
         self._task: asyncio.Task[None] | None = None
         self._draining: dict[asyncio.Task[None], Fleet] = {}
@@ -82,7 +79,7 @@ class Endpoint:
     @property
     def document(self) -> Parameters:
         """The record. Raises AwsError once it is removed."""
-        return self._catalog.get(self.name)
+        return self._resources.get(self.name)
 
     @property
     def status(self) -> str:
@@ -194,12 +191,11 @@ class Endpoint:
             await asyncio.gather(before, return_exceptions=True)
         await self._stop_fleets()
         try:
-            self._catalog.remove(self.name)
+            self._resources.remove(self.name)
         except OSError as error:  # the next start of the region would bring it back
             self._set({"EndpointStatus": FAILED, "FailureReason": self._reason(error)})
             return
         self._on_gone(self.name)
-        self._announce(self.name)
 
     async def _stop_fleets(self) -> None:
         for draining in self._draining.values():
@@ -254,13 +250,12 @@ class Endpoint:
     # ── the record ──
 
     def _set(self, changes: Parameters, without: tuple[str, ...] = ()) -> None:
-        document = {**self.document, **changes, "LastModifiedTime": now()}
-        for key in without:
-            if key not in changes:
+        def edit(document: Parameters) -> None:
+            for key in without:
                 document.pop(key, None)
-        self._catalog.put(self.name, document)
-        if "EndpointStatus" in changes:
-            self._announce(self.name)
+            document.update(changes)
+
+        self._resources.change(self.name, edit)
 
 
 def _capture(document: Parameters) -> Parameters | None:

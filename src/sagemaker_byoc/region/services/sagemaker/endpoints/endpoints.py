@@ -11,13 +11,6 @@ from sagemaker_byoc.contract.capture import is_enabled
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.sagemaker.catalog import (
-    ENDPOINT,
-    could_not_find,
-    in_progress,
-    invalid,
-    list_page,
-)
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import (
@@ -32,18 +25,29 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import (
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import KIND, hosting_labels
+from sagemaker_byoc.region.services.sagemaker.resources import Kind, invalid
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
-SUBJECT = Subject(
-    look=lambda document: (document["EndpointStatus"],),
-    has_ended=lambda document: document["EndpointStatus"] not in CHANGING,
-    hold=10.0,
-    sdk_first=50.0,
-    sdk_hold=50.0,
+ENDPOINT = Kind(
+    noun="endpoint",
+    member="Endpoint",
+    resource="endpoint",
+    folder=KIND,
+    subject=Subject(
+        look=lambda document: (document["EndpointStatus"],),
+        has_ended=lambda document: document["EndpointStatus"] not in CHANGING,
+        hold=10.0,
+        sdk_first=50.0,
+        sdk_hold=50.0,
+    ),
+    event="SageMaker Endpoint State Change",
 )
-_SUMMARY = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
 _DESCRIBED = (
-    *_SUMMARY,
+    "EndpointName",
+    "EndpointArn",
+    "CreationTime",
+    "LastModifiedTime",
+    "EndpointStatus",
     "EndpointConfigName",
     "FailureReason",
     "LastDeploymentConfig",
@@ -55,9 +59,8 @@ class Endpoints:
     """`by_name` holds every endpoint that has a record."""
 
     def __init__(self, context: RegionContext, configs: EndpointConfigs) -> None:
-        self.catalog = context.catalog(ENDPOINT, "endpoint", KIND)
+        self.resources = context.resources(ENDPOINT)
         self.captures = Captures(context.store, context.threads.run)
-        self.watch = context.holds.watch(SUBJECT)
         self.by_name: dict[str, Endpoint] = {}
         self.swept: asyncio.Task[None] | None = None
         """Ends once nothing of an earlier run is left; no container starts before."""
@@ -66,9 +69,9 @@ class Endpoints:
 
     def operations(self) -> Operations:
         return {
+            **self.resources.operations(),
             "CreateEndpoint": self.create,
             "DescribeEndpoint": self.describe,
-            "ListEndpoints": self.list_page,
             "UpdateEndpoint": self.update,
             "UpdateEndpointWeightsAndCapacities": self.resize,
             "DeleteEndpoint": self.delete,
@@ -76,10 +79,10 @@ class Endpoints:
 
     def start(self) -> None:
         """Bring up the recorded endpoints, after what an earlier run left has been removed."""
-        self.watch.start()
+        self.resources.start()
         swept = asyncio.create_task(self._context.threads.run(self._clean), name="sweep hosting")
         self.swept = swept
-        for document in [*self.catalog]:
+        for document in [*self.resources]:
             self.adopt(document["EndpointName"]).recover(swept)
 
     async def close(self) -> None:
@@ -88,7 +91,7 @@ class Endpoints:
             await asyncio.gather(self.swept, return_exceptions=True)
         await asyncio.gather(*(each.close() for each in self.by_name.values()))
         await self.captures.close()
-        self.catalog.records.flush()
+        self.resources.records.flush()
 
     def _clean(self) -> None:
         """Remove everything with this region's labels: nothing of it runs yet."""
@@ -102,18 +105,12 @@ class Endpoints:
         """Return the endpoint. Raise AwsError if there is none."""
         found = self.by_name.get(name)
         if found is None:
-            raise could_not_find(ENDPOINT, self.catalog.arn(name))
+            raise ENDPOINT.missing(ENDPOINT, self.resources.arn(name))
         return found
 
     def adopt(self, name: str) -> Endpoint:
         """Make the endpoint of a record."""
-        found = Endpoint(
-            name,
-            self.catalog,
-            self._context,
-            announce=self.watch.announce,
-            on_gone=self._forget,
-        )
+        found = Endpoint(name, self.resources, self._context, on_gone=self._forget)
         self.by_name[name] = found
         return found
 
@@ -123,34 +120,18 @@ class Endpoints:
 
     async def create(self, asked: Parameters) -> Parameters:
         name, time = asked["EndpointName"], now()
-        document: Parameters = {
-            "EndpointName": name,
-            "EndpointArn": self.catalog.arn(name),
-            "EndpointStatus": CREATING,
-            "CreationTime": time,
-            "LastModifiedTime": time,
-            **self._target(asked),
-        }
-        self.catalog.add(name, document, asked.get("Tags", ()))
+        members = {"EndpointStatus": CREATING, "LastModifiedTime": time, **self._target(asked)}
+        document = self.resources.new(name, CreationTime=time, **members)
+        self.resources.add(name, document, asked.get("Tags", ()))
         self.adopt(name).create(self.swept)
-        self.watch.expect(name)
+        self.resources.expect(name)
         return {"EndpointArn": document["EndpointArn"]}
 
     async def describe(self, asked: Parameters) -> Parameters:
         found = self.find(asked["EndpointName"])
-        document = await self.watch.see(found.name, lambda: found.document)
+        document = await self.resources.see(found.name)
         return _description(
             document, found.fleet, is_capturing=self.captures.is_working(found.name)
-        )
-
-    async def list_page(self, asked: Parameters) -> Parameters:
-        return list_page(
-            self.catalog,
-            asked,
-            items="Endpoints",
-            members=_SUMMARY,
-            name="EndpointName",
-            status="EndpointStatus",
         )
 
     async def update(self, asked: Parameters) -> Parameters:
@@ -165,13 +146,13 @@ class Endpoints:
             if "DataCaptureConfig" not in excluded:
                 target["DataCaptureConfig"] = found.document.get("DataCaptureConfig", {})
         found.update(target)
-        self.watch.expect(found.name)
-        return {"EndpointArn": self.catalog.arn(found.name)}
+        self.resources.expect(found.name)
+        return {"EndpointArn": self.resources.arn(found.name)}
 
     async def resize(self, asked: Parameters) -> Parameters:
         found = self._ready(asked["EndpointName"])
         if found.fleet is None:
-            raise invalid(f'Endpoint "{self.catalog.arn(found.name)}" has no running variant')
+            raise invalid(f'Endpoint "{self.resources.arn(found.name)}" has no running variant')
         weights: dict[str, float] = {}
         counts: dict[str, int] = {}
         for each in asked["DesiredWeightsAndCapacities"]:
@@ -188,7 +169,7 @@ class Endpoints:
                 check_count(name, each["DesiredInstanceCount"], least=0)
                 counts[name] = each["DesiredInstanceCount"]
         found.resize(weights, counts)
-        return {"EndpointArn": self.catalog.arn(found.name)}
+        return {"EndpointArn": self.resources.arn(found.name)}
 
     async def delete(self, asked: Parameters) -> Parameters:
         self._ready(asked["EndpointName"]).delete()
@@ -197,13 +178,13 @@ class Endpoints:
     def _ready(self, name: str) -> Endpoint:
         found = self.find(name)
         if found.status in CHANGING:
-            raise in_progress(self.catalog.arn(name))
+            raise invalid(f'Cannot update in-progress endpoint "{self.resources.arn(name)}".')
         return found
 
     def _target(self, asked: Parameters) -> Parameters:
         """Return the part of a document that comes from the configuration, as it is now."""
         name = asked["EndpointConfigName"]
-        config = self._configs.catalog.get(name)
+        config = self._configs.resources.get(name)
         target: Parameters = {
             "EndpointConfigName": name,
             "Variants": self._configs.variants(name),

@@ -28,6 +28,7 @@ from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_ur
 from sagemaker_byoc.region.wire.operations import AwsError
 
 T = TypeVar("T")
+Choice = TypeVar("Choice", bound=StrEnum)
 
 MANIFEST_LIMIT = 64 << 20
 """Bytes of a manifest; it is read at once."""
@@ -190,6 +191,15 @@ def check_paths(uri: str, items: Sequence[Item]) -> None:
     clash = files & folders
     if clash:
         raise DownloadError(f"{min(clash)} of {uri} is a file and also a folder")
+
+
+def choice(kind: type[Choice], value: str, where: str) -> Choice:
+    """Return the member of `kind` that `value` names. Raise AwsError if there is none."""
+    for member in kind:
+        if member.value == value:
+            return member
+    known = ", ".join(member.value for member in kind)
+    raise AwsError("ValidationException", f"{where}: {value!r} is not one of {known}")
 
 
 class DataType(StrEnum):

@@ -1,6 +1,7 @@
-"""Folders of a job's containers and their places in S3: checkpoints and reports.
+"""Folders of a job's containers and their places in S3: synced folders and reports.
 
-Checkpoints are restored before the containers start and sent while they run. Debugger's,
+Synced folders, such as that of the checkpoints, are sent while the containers run; checkpoints are
+restored before. Debugger's,
 profiler's and TensorBoard's files are sent at the end; SageMaker sends them while the job runs.
 """
 
@@ -20,7 +21,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.containers import hosts
 from sagemaker_byoc.region.engines.container import Container
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Item,
@@ -43,7 +44,7 @@ _CHUNK = 1 << 20
 ARCHIVE_TYPE = "application/x-gzip"
 
 
-def restore(store: ObjectStore, plan: CheckpointPlan, tree: Tree) -> int:
+def restore(store: ObjectStore, plan: SyncedFolder, tree: Tree) -> int:
     """Copy every object below the prefix into the host's folder and return their number.
 
     Raise DownloadError.
@@ -66,11 +67,11 @@ def restore(store: ObjectStore, plan: CheckpointPlan, tree: Tree) -> int:
             os.utime(target, (int(time.time()),) * 2)
             count += 1
     except (S3Error, OSError) as error:
-        raise DownloadError(f"the checkpoints of {plan.uri}: {error}") from error
+        raise DownloadError(f"the {plan.what} of {plan.uri}: {error}") from error
     return count
 
 
-class CheckpointSync(threading.Thread):
+class FolderSync(threading.Thread):
     """Send what the containers write, once a file has not changed between two scans.
 
     A file that is deleted in a container stays in S3. If two hosts write one name, the file that
@@ -80,12 +81,12 @@ class CheckpointSync(threading.Thread):
     def __init__(
         self,
         store: ObjectStore,
-        plan: CheckpointPlan,
+        plan: SyncedFolder,
         trees: Mapping[str, Tree],
         on_line: Callable[[str], None],
     ) -> None:
         """`on_line` receives the same sentence at every scan while its cause lasts."""
-        super().__init__(daemon=True, name="checkpoints")
+        super().__init__(daemon=True, name=f"sync-{plan.folder}")
         self._store = store
         self._plan = plan
         self._trees = trees
@@ -122,8 +123,8 @@ class CheckpointSync(threading.Thread):
                     container.fetch(self._plan.folder, self._on_line)
                 self._scan(lambda place, mark: self._seen.get(place) == mark)
             except Exception as error:  # a later scan may succeed; the last one is reported
-                LOG.exception("checkpoints of %s", self._plan.uri)
-                self._on_line(f"the checkpoints can't be read, which is tried again: {error}")
+                LOG.exception("%s of %s", self._plan.what, self._plan.uri)
+                self._on_line(f"the {self._plan.what} can't be read, which is tried again: {error}")
             pause = max(INTERVAL, (time.monotonic() - began) / SHARE)
 
     def _scan(self, is_settled: Callable[[Place, Mark], bool]) -> str | None:
@@ -158,13 +159,17 @@ class CheckpointSync(threading.Thread):
         return None
 
     def _fail(self, error: Exception) -> str:
-        failure = f"checkpoints can't be sent to {self._plan.uri}: {error}"
+        failure = f"{self._plan.what} can't be sent to {self._plan.uri}: {error}"
         self._on_line(failure)
         return failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointPlan:
+class SyncedFolder:
+    """A folder of each host that is sent to S3 while its container runs."""
+
+    what: str
+    """In sentences: `checkpoints`."""
     uri: str
     bucket: str
     prefix: str
@@ -185,6 +190,12 @@ class ReportPlan:
     @property
     def is_outside(self) -> bool:
         return self.folder.startswith("/")
+
+
+def location(uri: str) -> tuple[str, str]:
+    """Return the bucket and the prefix, without slashes around it. Raise AwsError."""
+    bucket, prefix = parse_s3_uri(uri)
+    return bucket, prefix.strip("/")
 
 
 def send_all(

@@ -23,7 +23,7 @@ from sagemaker_byoc.host.recorded_runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.region.core.records import read
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import GROUP, KIND
+from sagemaker_byoc.region.services.sagemaker.training_jobs.record import TRAINING_JOB
 
 MOST_LINES = 1_000_000
 """Lines of a job's log that are searched, at most."""
@@ -75,12 +75,12 @@ def _run(name: str, document: Mapping[str, Any], state: Path, logs: LogStore) ->
 
 def _points(name: str, definitions: Any, logs: LogStore) -> dict[str, list[float]]:
     """Return all that the job's definitions find, host after host."""
-    if not definitions or not logs.has_group(GROUP):
+    if not definitions or not logs.has_group(TRAINING_JOB.group):
         return {}
     lines = [
         event.text
-        for stream in logs.streams(GROUP, f"{name}/")
-        for event in islice(logs.events(GROUP, stream), MOST_LINES)
+        for stream in logs.streams(TRAINING_JOB.group, f"{name}/")
+        for event in islice(logs.events(TRAINING_JOB.group, stream), MOST_LINES)
     ]
     found = {one["Name"]: values(one, lines) for one in definitions}
     return {metric: points for metric, points in found.items() if points}
@@ -98,7 +98,7 @@ def _archive(document: Mapping[str, Any], state: Path) -> Path | None:
 
 
 def _jobs(state: Path) -> Path:
-    return state / "sagemaker" / KIND
+    return state / "sagemaker" / TRAINING_JOB.folder
 
 
 def _seconds(time: Any) -> float | None:

@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import PurePosixPath
 
-from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
-from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
-from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, Item, Staged, Stager
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Staged, Stager
+from sagemaker_byoc.region.services.sagemaker.jobs.job import Job
+from sagemaker_byoc.region.services.sagemaker.jobs.job_run import Found, Layout
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import JobPlan
-
-KIND = "training-jobs"
-GROUP = "/aws/sagemaker/TrainingJobs"
-Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    trees: Mapping[str, Tree]
-    specs: Mapping[str, ContainerSpec]
-    network: Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One job, as known before its data is read."""
-
+class TrainingJob(Job):
     plan: JobPlan
     image: Image
-    arn: str
-    request: Mapping[str, Any]
-    context: RegionContext
-
-    @property
-    def work(self) -> Path:
-        return self.context.work(KIND) / self.plan.name
-
-    @property
-    def trees(self) -> dict[str, Tree]:
-        return {host: Tree(self.work / host / "ml") for host in self.plan.hosts}
 
 
-def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout:
+def lay_out(job: TrainingJob, found: Found, *, is_stopped: Callable[[], bool]) -> Layout:
     """Write the trees of all hosts. Raise DownloadError."""
     plan, context = job.plan, job.context
     network = specs.job_network(
-        f"{context.prefix}-{plan.name}",
-        plan.name,
+        f"{context.prefix}-{job.id}",
+        job.id,
         plan.hosts,
         isolated=plan.isolated,
         labels=context.labels,
@@ -105,7 +80,7 @@ def _outputs(plan: JobPlan) -> tuple[str, ...]:
     )
 
 
-def _spec(job: Job, cluster: Cluster, staged: Staged, network: Network) -> ContainerSpec:
+def _spec(job: TrainingJob, cluster: Cluster, staged: Staged, network: Network) -> ContainerSpec:
     plan, context = job.plan, job.context
     tree = job.trees[cluster.current_host]
     outside = {each.folder: outputs.outside(tree, each) for each in plan.reports if each.is_outside}

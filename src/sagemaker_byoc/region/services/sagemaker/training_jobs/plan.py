@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
@@ -21,15 +20,19 @@ from sagemaker_byoc.contract.training.channels import (
 )
 from sagemaker_byoc.contract.training.cluster import HOMOGENEOUS_GROUP, InstanceGroup
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, DataType
-from sagemaker_byoc.region.services.sagemaker.jobs.outputs import CheckpointPlan, ReportPlan
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, DataType, choice
+from sagemaker_byoc.region.services.sagemaker.jobs.job import MOST_HOSTS
+from sagemaker_byoc.region.services.sagemaker.jobs.outputs import (
+    ReportPlan,
+    SyncedFolder,
+    location,
+)
+from sagemaker_byoc.region.services.sagemaker.resources import invalid
 from sagemaker_byoc.region.wire.operations import AwsError
 
 MODEL_FOLDER = "model"
 DEFAULT_RUNTIME = 86_400
 """Seconds (service model: sagemaker.StoppingCondition.MaxRuntimeInSeconds)."""
-MOST_HOSTS = 64
-"""A limit of this region: the hosts are processes of one machine."""
 
 TENSORBOARD = "TensorBoardOutputConfig"
 REPORTS = (
@@ -44,7 +47,6 @@ KERNEL = ("/proc", "/sys", "/dev")
 SYSTEM = ("bin", "etc", "home", "lib", "lib64", "root", "run", "sbin", "tmp", "usr", "var")
 """Folders that every container needs."""
 
-Choice = TypeVar("Choice", bound=StrEnum)
 Request = Mapping[str, Any]
 
 
@@ -62,7 +64,7 @@ class JobPlan:
     output_prefix: str
     """Without a trailing slash."""
     compress: bool
-    checkpoint: CheckpointPlan | None
+    checkpoint: SyncedFolder | None
     reports: tuple[ReportPlan, ...]
     metrics: Mapping[str, str]
     """Name to regular expression."""
@@ -90,18 +92,16 @@ class JobPlan:
         return next(group for group in self.groups if host in group.hosts)
 
 
-def refuse(message: str) -> AwsError:
-    return AwsError("ValidationException", message)
-
-
 def plan_of(request: Request) -> JobPlan:
     """Return the plan. Raise AwsError for what can't be run as requested."""
     _refuse_unsupported(request)
     algorithm = request["AlgorithmSpecification"]
     if not algorithm.get("TrainingImage"):
-        raise refuse("AlgorithmSpecification.TrainingImage is needed: there are no algorithms here")
+        raise invalid(
+            "AlgorithmSpecification.TrainingImage is needed: there are no algorithms here"
+        )
     groups = _groups(request.get("ResourceConfig") or {})
-    bucket, prefix = _location(request["OutputDataConfig"]["S3OutputPath"])
+    bucket, prefix = location(request["OutputDataConfig"]["S3OutputPath"])
     stopping = request.get("StoppingCondition") or {}
     spot = bool(request.get("EnableManagedSpotTraining"))
     max_runtime = _max_runtime(stopping)
@@ -133,15 +133,15 @@ def _refuse_unsupported(request: Request) -> None:
         ("ModelPackageConfig", "leave it out, and use the model archive in S3"),
     ):
         if request.get(member):
-            raise refuse(f"{member} is not supported by this region: {hint}")
+            raise invalid(f"{member} is not supported by this region: {hint}")
     if "AlgorithmSpecification" not in request:
-        raise refuse("AlgorithmSpecification is needed")
+        raise invalid("AlgorithmSpecification is needed")
 
 
 def _max_runtime(stopping: Request) -> int:
     runtime: int = stopping.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME)
     if runtime > facts.LONGEST_RUN.value:
-        raise refuse(
+        raise invalid(
             f"Invalid MaxRuntimeInSeconds {runtime}. The maximum value is "
             f"{facts.LONGEST_RUN.value}, which is 28 days"
         )
@@ -151,11 +151,11 @@ def _max_runtime(stopping: Request) -> int:
 def _max_wait(stopping: Request, max_runtime: int, *, spot: bool) -> int | None:
     wait: int | None = stopping.get("MaxWaitTimeInSeconds")
     if wait is not None and not spot:
-        raise refuse("MaxWaitTimeInSeconds is only for jobs with EnableManagedSpotTraining")
+        raise invalid("MaxWaitTimeInSeconds is only for jobs with EnableManagedSpotTraining")
     if spot and wait is None:
-        raise refuse("EnableManagedSpotTraining needs StoppingCondition.MaxWaitTimeInSeconds")
+        raise invalid("EnableManagedSpotTraining needs StoppingCondition.MaxWaitTimeInSeconds")
     if wait is not None and wait < max_runtime:
-        raise refuse(
+        raise invalid(
             f"Invalid MaxWaitTimeInSeconds {wait}. It must be equal to or greater than "
             f"MaxRuntimeInSeconds, which is {max_runtime}"
         )
@@ -168,15 +168,15 @@ def _groups(resources: Request) -> tuple[InstanceGroup, ...]:
         for group in resources.get("InstanceGroups") or ()
     ]
     if wanted and ("InstanceType" in resources or "InstanceCount" in resources):
-        raise refuse("ResourceConfig: give InstanceGroups, or InstanceType and InstanceCount")
+        raise invalid("ResourceConfig: give InstanceGroups, or InstanceType and InstanceCount")
     if not wanted:
         preferred = next(iter(resources.get("InstancePreferences") or ()), resources)
         count = preferred.get("InstanceCount", resources.get("InstanceCount", 1))
         if "InstanceType" not in preferred:
-            raise refuse("ResourceConfig.InstanceType is needed")
+            raise invalid("ResourceConfig.InstanceType is needed")
         wanted = [(HOMOGENEOUS_GROUP, preferred["InstanceType"], count)]
     if len({name for name, _, _ in wanted}) < len(wanted):
-        raise refuse("ResourceConfig.InstanceGroups: two groups have one name")
+        raise invalid("ResourceConfig.InstanceGroups: two groups have one name")
     if any(count < 1 for _, _, count in wanted) or sum(n for _, _, n in wanted) > MOST_HOSTS:
         raise AwsError(
             "ResourceLimitExceeded",
@@ -196,17 +196,17 @@ def _channels(request: Request, groups: Sequence[InstanceGroup]) -> Iterator[Cha
     for entry in request.get("InputDataConfig") or ():
         name = entry["ChannelName"]
         if name in seen:
-            raise refuse(f"Channel name {name!r} is used twice in InputDataConfig")
+            raise invalid(f"Channel name {name!r} is used twice in InputDataConfig")
         seen.add(name)
         if set(name) == {"."}:
-            raise refuse(f"Channel name {name!r} is not the name of a folder")
+            raise invalid(f"Channel name {name!r} is not the name of a folder")
         yield _channel(name, entry, default, groups)
     for name in seen:
         base, _, number = name.rpartition("_")
         if name.removesuffix(MANIFEST_SUFFIX) in seen - {name} or (
             number.isdecimal() and base in seen
         ):
-            raise refuse(
+            raise invalid(
                 f"Channel name {name!r} is that of a file which another channel puts into "
                 "/opt/ml/input/data: rename one of the two"
             )
@@ -219,16 +219,16 @@ def _channel(
     source = entry["DataSource"].get("S3DataSource")
     if source is None:
         given = ", ".join(entry["DataSource"]) or "no data source"
-        raise refuse(f"{where}: this region reads S3 only, not {given}; use an S3DataSource")
+        raise invalid(f"{where}: this region reads S3 only, not {given}; use an S3DataSource")
     data_type = choice(DataType, source["S3DataType"], f"{where}: S3DataType")
     mode = choice(InputMode, entry.get("InputMode") or default_mode, f"{where}: InputMode")
     if data_type is DataType.AUGMENTED and mode is not InputMode.PIPE:
-        raise refuse(f"{where}: AugmentedManifestFile needs InputMode Pipe")
+        raise invalid(f"{where}: AugmentedManifestFile needs InputMode Pipe")
     if data_type is not DataType.PREFIX and mode is InputMode.FAST_FILE:
-        raise refuse(f"{where}: FastFile needs S3DataType S3Prefix")
+        raise invalid(f"{where}: FastFile needs S3DataType S3Prefix")
     attributes = tuple(source.get("AttributeNames") or ())
     if data_type is DataType.AUGMENTED and not attributes:
-        raise refuse(f"{where}: AugmentedManifestFile needs AttributeNames")
+        raise invalid(f"{where}: AugmentedManifestFile needs AttributeNames")
     bucket, key = parse_s3_uri(source["S3Uri"])
     return ChannelPlan(
         channel=Channel(
@@ -261,22 +261,24 @@ def _hosts(where: str, names: Sequence[str], groups: Sequence[InstanceGroup]) ->
     known = {group.name: group.hosts for group in groups}
     for name in names:
         if name not in known:
-            raise refuse(f"{where}: there is no instance group {name!r}, but {[*known]}")
+            raise invalid(f"{where}: there is no instance group {name!r}, but {[*known]}")
     return tuple(host for name in names or known for host in known[name])
 
 
-def _checkpoint(config: Request | None) -> CheckpointPlan | None:
+def _checkpoint(config: Request | None) -> SyncedFolder | None:
     if not config:
         return None
     local = PurePosixPath(config.get("LocalPath") or DEFAULT_ROOT / "checkpoints")
     root = PurePosixPath(DEFAULT_ROOT)
     if root not in local.parents or ".." in local.parts:
-        raise refuse(f"CheckpointConfig.LocalPath {str(local)!r} must be a folder below {root}")
-    bucket, prefix = _location(config["S3Uri"])
+        raise invalid(f"CheckpointConfig.LocalPath {str(local)!r} must be a folder below {root}")
+    bucket, prefix = location(config["S3Uri"])
     folder = str(local.relative_to(root))
     if folder == "output/failure" or PurePosixPath(folder).is_relative_to("input"):
-        raise refuse(f"CheckpointConfig.LocalPath {str(local)!r} has another use in a container")
-    return CheckpointPlan(uri=config["S3Uri"], bucket=bucket, prefix=prefix, folder=folder)
+        raise invalid(f"CheckpointConfig.LocalPath {str(local)!r} has another use in a container")
+    return SyncedFolder(
+        what="checkpoints", uri=config["S3Uri"], bucket=bucket, prefix=prefix, folder=folder
+    )
 
 
 def _reports(request: Request) -> Iterator[ReportPlan]:
@@ -288,7 +290,7 @@ def _reports(request: Request) -> Iterator[ReportPlan]:
         local = config.get("LocalPath") or parameters.get("LocalPath")
         if local and member == TENSORBOARD:
             _refuse_reserved(PurePosixPath(local))
-        bucket, prefix = _location(config["S3OutputPath"])
+        bucket, prefix = location(config["S3OutputPath"])
         parts = (*filter(None, prefix.split("/")), request["TrainingJobName"], name)
         folder = _report_folder(f"{member}.LocalPath", local or default)
         yield ReportPlan(name=name, bucket=bucket, prefix="/".join(parts), folder=folder)
@@ -297,7 +299,7 @@ def _reports(request: Request) -> Iterator[ReportPlan]:
 def _refuse_reserved(local: PurePosixPath) -> None:
     """Refuse a reserved path, as SageMaker does, even its own default if a request names it."""
     if any(local.is_relative_to(path) for path in RESERVED):
-        raise refuse(
+        raise invalid(
             f'"LocalPath" of "{TENSORBOARD}" cannot start with the following reserved path: '
             f"[{', '.join(RESERVED)}]"
         )
@@ -311,31 +313,17 @@ def _report_folder(where: str, text: str) -> str:
         path.is_relative_to(name) for name in KERNEL
     )
     if not path.is_absolute() or ".." in path.parts or path in (root, *root.parents):
-        raise refuse(f"{where} {text!r} must be an absolute path of a folder, as /opt/tensorboard")
+        raise invalid(f"{where} {text!r} must be an absolute path of a folder, as /opt/tensorboard")
     if taken or system or "=" in text or not text.isprintable():
-        raise refuse(f"{where} {text!r} has another use in a container: name a folder of its own")
+        raise invalid(f"{where} {text!r} has another use in a container: name a folder of its own")
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-
-def _location(uri: str) -> tuple[str, str]:
-    bucket, prefix = parse_s3_uri(uri)
-    return bucket, prefix.strip("/")
-
-
-def choice(kind: type[Choice], value: str, where: str) -> Choice:
-    """Return the member of `kind` that `value` names. Raise AwsError if there is none."""
-    for member in kind:
-        if member.value == value:
-            return member
-    known = ", ".join(member.value for member in kind)
-    raise refuse(f"{where}: {value!r} is not one of {known}")
 
 
 def check_names(request: Request) -> None:
     """Refuse, in AWS's words, a job name that the API would not accept."""
     name = request["TrainingJobName"]
     if not re.fullmatch(facts.JOB_NAME.value, name):
-        raise refuse(
+        raise invalid(
             f"1 validation error detected: Value '{name}' at 'trainingJobName' failed to satisfy "
             f"constraint: Member must satisfy regular expression pattern: {facts.JOB_NAME.value}"
         )

@@ -1,35 +1,21 @@
-"""A training job's document: what DescribeTrainingJob returns, saved after each change."""
+"""A training job's document: what DescribeTrainingJob returns, and the transitions in it."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.region.core.polling import Subject
-from sagemaker_byoc.region.core.records import Records, now
-from sagemaker_byoc.region.services.sagemaker.catalog import echoed
+from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Stage, Status, has_ended
+from sagemaker_byoc.region.services.sagemaker.resources import echoed
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME
 
 Document = dict[str, Any]
 
 DEFAULT_VOLUME = 30
 """GiB, as both SDKs request; a request may leave it out."""
-
-
-class Status(StrEnum):
-    IN_PROGRESS = "InProgress"
-    COMPLETED = "Completed"
-    FAILED = "Failed"
-    STOPPING = "Stopping"
-    STOPPED = "Stopped"
-
-    @property
-    def has_ended(self) -> bool:
-        return self in {Status.COMPLETED, Status.FAILED, Status.STOPPED}
 
 
 class Secondary(StrEnum):
@@ -51,21 +37,74 @@ def _look(document: Document) -> tuple[str, ...]:
     return (document["TrainingJobStatus"], last["Status"], last["StatusMessage"])
 
 
-SUBJECT = Subject(
-    look=_look,
-    has_ended=lambda document: Status(document["TrainingJobStatus"]).has_ended,
-    hold=5.0,
-    settle=2.0,
-    sdk_first=45.0,
-    sdk_hold=5.0,
+_NOTES = {
+    Stage.STARTING: (Secondary.STARTING, "Starting the training job"),
+    Stage.LAUNCHING: (Secondary.STARTING, "Launching requested ML instances"),
+    Stage.PREPARING: (Secondary.STARTING, "Preparing the instances for training"),
+    Stage.DOWNLOADING: (Secondary.DOWNLOADING, "Downloading input data"),
+    Stage.PULLING: (Secondary.TRAINING, "Downloading the training image"),
+    Stage.RUNNING: (
+        Secondary.TRAINING,
+        "Training image download completed. Training in progress.",
+    ),
+    Stage.UPLOADING: (Secondary.UPLOADING, "Uploading generated training model"),
+    Stage.INTERRUPTED: (
+        Secondary.INTERRUPTED,
+        "The job stopped because the managed spot training instances were interrupted",
+    ),
+    Stage.STOPPING: (Secondary.STOPPING, "Stopping the training job"),
+    Stage.COMPLETED: (Secondary.COMPLETED, "Training job completed"),
+    Stage.STOPPED: (Secondary.STOPPED, "Training job stopped"),
+    Stage.OUT_OF_RUNTIME: (
+        Secondary.MAX_RUNTIME_EXCEEDED,
+        "Training job runtime exceeded MaxRuntimeInSeconds provided",
+    ),
+    Stage.OUT_OF_WAIT: (
+        Secondary.MAX_WAIT_TIME_EXCEEDED,
+        "Training job wait time exceeded MaxWaitTimeInSeconds provided",
+    ),
+    Stage.FAILED: (Secondary.FAILED, "Training job failed"),
+}
+"""The transition that each stage is, and its message."""
+
+
+def note_stage(document: Document, stage: Stage, detail: str, time: datetime) -> None:
+    """Add a transition, or change the message of the current one."""
+    secondary, message = _NOTES[stage]
+    message = f"{message}: {detail}" if detail else message
+    transitions = document["SecondaryStatusTransitions"]
+    last = transitions[-1]
+    if last["Status"] == secondary.value:
+        last["StatusMessage"] = message
+    else:
+        last["EndTime"] = time
+        transitions.append({"Status": secondary.value, "StartTime": time, "StatusMessage": message})
+    if stage.status is not None and stage.status.has_ended:
+        transitions[-1]["EndTime"] = time
+    document["SecondaryStatus"] = secondary.value
+
+
+TRAINING_JOB = JobKind(
+    noun="training job",
+    member="TrainingJob",
+    resource="training-job",
+    folder="training-jobs",
+    group="/aws/sagemaker/TrainingJobs",
+    work="Training",
+    note=note_stage,
+    subject=Subject(
+        look=_look,
+        has_ended=has_ended("TrainingJob"),
+        hold=5.0,
+        settle=2.0,
+        sdk_first=45.0,
+        sdk_hold=5.0,
+    ),
+    event="SageMaker Training Job State Change",
 )
 """`settle`: SDK 3 sleeps 5 s after each answer with a running job, however short the job is.
 `sdk_first`: after an answer with a running job, SDK 2 looks again 30 s later, and at the end of the
 job it sleeps 10 s more."""
-
-_BEFORE_STOPPING = frozenset(
-    {Secondary.STARTING, Secondary.DOWNLOADING, Secondary.TRAINING, Secondary.INTERRUPTED}
-)
 
 
 def new_document(request: Document, arn: str, model: str) -> Document:
@@ -130,82 +169,3 @@ def _channel(asked: Document) -> Document:
             **source["S3DataSource"],
         }
     return {"CompressionType": "None", "RecordWrapperType": "None", **asked, "DataSource": source}
-
-
-class JobRecord:
-    """One job's document while it runs; `announce` is called after each change."""
-
-    def __init__(self, name: str, records: Records, announce: Callable[[str], None]) -> None:
-        self.name = name
-        self._records = records
-        self._announce = announce
-        self._lock = threading.Lock()
-
-    @property
-    def document(self) -> Document:
-        document = self._records.get(self.name)
-        assert document is not None, self.name
-        return document
-
-    @property
-    def status(self) -> Status:
-        return Status(self.document["TrainingJobStatus"])
-
-    def enter(
-        self,
-        secondary: Secondary,
-        message: str,
-        status: Status | None = None,
-        **members: object,
-    ) -> None:
-        """Add a transition, or change the message of the current one.
-
-        A stopping job does not return to an earlier status, and an ended job does not change.
-        """
-        with self._lock:
-            document = self.document
-            before = Status(document["TrainingJobStatus"])
-            if before.has_ended or (before is Status.STOPPING and secondary in _BEFORE_STOPPING):
-                return
-            time = now()
-            _transition(document, secondary, message, time)
-            if status is not None:
-                document["TrainingJobStatus"] = status.value
-                if status.has_ended:
-                    document["SecondaryStatusTransitions"][-1]["EndTime"] = time
-            document.update(members)
-            document["LastModifiedTime"] = time
-            self._records.settle(self.name, document)
-        self._announce(self.name)
-
-    def begin_training_time(self) -> None:
-        """Set TrainingStartTime, once per job, however often it is interrupted."""
-        with self._lock:
-            document = self.document
-            if "TrainingStartTime" not in document:
-                document["TrainingStartTime"] = now()
-                self._records.settle(self.name, document)
-
-    def flush(self) -> None:
-        """Write what a full disk prevented from being written."""
-        self._records.flush()
-
-    def fail(self, reason: str, **members: object) -> None:
-        self.enter(
-            Secondary.FAILED,
-            "Training job failed",
-            Status.FAILED,
-            FailureReason=clip(reason),
-            **members,
-        )
-
-
-def _transition(document: Document, secondary: Secondary, message: str, time: datetime) -> None:
-    transitions = document["SecondaryStatusTransitions"]
-    last = transitions[-1]
-    if last["Status"] == secondary.value:
-        last["StatusMessage"] = message
-    else:
-        last["EndTime"] = time
-        transitions.append({"Status": secondary.value, "StartTime": time, "StatusMessage": message})
-    document["SecondaryStatus"] = secondary.value

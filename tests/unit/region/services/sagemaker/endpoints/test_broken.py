@@ -58,7 +58,7 @@ def test_records_that_cannot_be_written_count_and_are_written_later(play, monkey
         assert "exit code 1" in found["FailureReason"]
         assert file.read_bytes() == before
         monkeypatch.setattr(records, "write_atomically", write)
-        region.endpoints.catalog.records.flush()
+        region.endpoints.resources.records.flush()
         assert b"exit code 1" in file.read_bytes()
         monkeypatch.setattr(records, "write_atomically", full)
         await region.delete()
@@ -77,7 +77,7 @@ def test_an_endpoint_that_cannot_be_written_was_not_created(play, monkeypatch):
             patch.setattr(records, "write_atomically", full)
             with pytest.raises(OSError, match="No space"):
                 await region.endpoint(Tags=[{"Key": "a", "Value": "b"}])
-        catalog = region.endpoints.catalog
+        catalog = region.endpoints.resources
         assert catalog.tags.get(catalog.arn("one")) == {}
         assert (await region.endpoint())["EndpointStatus"] == "InService"
 

@@ -12,7 +12,7 @@ from sagemaker_byoc.contract.lifecycle import SERVE_STOP_GRACE
 from sagemaker_byoc.region.containers import health
 from sagemaker_byoc.region.core import polling
 from sagemaker_byoc.region.core.polling import CLIENT, SDK, WAITS
-from sagemaker_byoc.region.services.sagemaker.catalog import Tags
+from sagemaker_byoc.region.services.sagemaker.tags import Tags
 
 
 def test_life_of_an_endpoint(play):

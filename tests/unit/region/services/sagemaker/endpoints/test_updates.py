@@ -166,12 +166,12 @@ def test_region_that_was_killed(tmp_path, status):
     async def main():
         async with HostingRegion(tmp_path) as region:
             await two_models(region)
-            catalog = region.endpoints.catalog
+            catalog = region.endpoints.resources
             document = catalog.get("one")
         changes = {"EndpointStatus": status}
         if status == "Updating":
             changes["Pending"] = {"EndpointConfigName": "new", "Variants": []}
-        catalog.put("one", {**document, **changes})
+        catalog.records.put("one", {**document, **changes})
         leftover = tmp_path / "work/endpoints/one/0a/i-0-0"
         leftover.mkdir(parents=True)
         async with HostingRegion(tmp_path) as region:

@@ -18,7 +18,7 @@ from sagemaker_byoc.region.engines.process import make_engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
-from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import GROUP
+from sagemaker_byoc.region.services.sagemaker.training_jobs.record import TRAINING_JOB
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 
 SECONDS = 60.0
@@ -129,8 +129,8 @@ class TrainingRegion:
     def log(self, name="job-1", host="algo-1"):
         return [
             event.text
-            for stream in self.logs.streams(GROUP, f"{name}/{host}-")
-            for event in self.logs.events(GROUP, stream)
+            for stream in self.logs.streams(TRAINING_JOB.group, f"{name}/{host}-")
+            for event in self.logs.events(TRAINING_JOB.group, stream)
         ]
 
     def wait_for_line(self, line, name="job-1", host="algo-1"):

@@ -14,7 +14,7 @@ from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.core import records
 from sagemaker_byoc.region.services.logs.log_store import LogStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
+from sagemaker_byoc.region.services.sagemaker.training_jobs.training_run import TrainingRun
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -150,7 +150,7 @@ def test_any_exception_ends_the_record(region, monkeypatch):
     def fail(_):
         raise SystemExit(1)
 
-    monkeypatch.setattr(JobRun, "_find", fail)
+    monkeypatch.setattr(TrainingRun, "_find", fail)
     assert region.run("true")["FailureReason"].startswith("InternalServerError: We encountered")
     wait_until(lambda: not region.jobs._runs, "the thread")
 

@@ -16,7 +16,7 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
 from sagemaker_byoc.region.services.sagemaker.jobs.outputs import ReportPlan
 from sagemaker_byoc.region.services.sagemaker.training_jobs.job_runs import is_region, region_runs
-from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import GROUP
+from sagemaker_byoc.region.services.sagemaker.training_jobs.record import TRAINING_JOB
 
 START, END = (datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC) for second in (0, 30))
 
@@ -44,7 +44,7 @@ def state(tmp_path):
     records = Records(tmp_path / "sagemaker" / "training-jobs")
     last = [{"MetricName": "loss", "Value": 0.5, "Timestamp": END}]
     records.put("printed", document("printed", FinalMetricDataList=last))
-    stream = LogStore(tmp_path / "logs").open(GROUP, "printed/algo-1-1")
+    stream = LogStore(tmp_path / "logs").open(TRAINING_JOB.group, "printed/algo-1-1")
     for loss in (2.0, 0.25, 0.5):
         stream.write(f"epoch done, loss: {loss}")
     stream.close()

@@ -202,8 +202,8 @@ def test_tags(region):
 
 def test_describe_holds_back_what_is_no_news(region, monkeypatch):
     """The first look of each client at once; the next when something has changed."""
-    held = replace(region.jobs._watch.subject, hold=60.0, settle=60.0)
-    monkeypatch.setattr(region.jobs._watch, "subject", held)
+    held = replace(region.jobs.resources._watch.subject, hold=60.0, settle=60.0)
+    monkeypatch.setattr(region.jobs.resources._watch, "subject", held)
     region.create("while [ ! -e /opt/ml/input/go ]; do sleep 0.01; done")
     go = region.state / "work/training-jobs/job-1/algo-1/ml/input/go"
     wait_until(lambda: "progress" in str(region.describe()["SecondaryStatusTransitions"]), "it")
@@ -238,8 +238,8 @@ def test_a_waiter_is_answered_at_the_end(region):
 
 def test_a_client_that_follows_is_told_at_once(region, monkeypatch):
     """A change is not held back although the end may be near."""
-    held = replace(region.jobs._watch.subject, hold=60.0, settle=60.0)
-    monkeypatch.setattr(region.jobs._watch, "subject", held)
+    held = replace(region.jobs.resources._watch.subject, hold=60.0, settle=60.0)
+    monkeypatch.setattr(region.jobs.resources._watch, "subject", held)
 
     async def look():
         CLIENT.set("one")
@@ -254,8 +254,8 @@ def test_a_client_that_follows_is_told_at_once(region, monkeypatch):
 
 def test_describe_is_held_for_a_bounded_time(region, monkeypatch):
     """Then the same answer comes again."""
-    held = replace(region.jobs._watch.subject, hold=0.2, settle=0.1)
-    monkeypatch.setattr(region.jobs._watch, "subject", held)
+    held = replace(region.jobs.resources._watch.subject, hold=0.2, settle=0.1)
+    monkeypatch.setattr(region.jobs.resources._watch, "subject", held)
     region.create("while :; do sleep 0.02; done")
     wait_until(lambda: "progress" in str(region.describe()["SecondaryStatusTransitions"]), "it")
     look = {"TrainingJobName": "job-1"}
@@ -263,7 +263,7 @@ def test_describe_is_held_for_a_bounded_time(region, monkeypatch):
     began = time.monotonic()
     assert region.call("DescribeTrainingJob", "one", **look) == first
     assert time.monotonic() - began >= 0.3
-    assert not region.jobs._watch._waiting
+    assert not region.jobs.resources._watch._waiting
     region.call("StopTrainingJob", TrainingJobName="job-1")
     region.end()
 
