@@ -182,9 +182,7 @@ def test_a_command_that_is_not_there_fails_the_job(region):
 @pytest.mark.slow
 def test_stop_ends_what_ignores_sigterm(region, monkeypatch):
     """SIGKILL after the grace; 120 s in production."""
-    monkeypatch.setattr(
-        "sagemaker_byoc.region.services.sagemaker.jobs.job_run.STOP_GRACE", 0.3
-    )
+    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.jobs.job_run.STOP_GRACE", 0.3)
     region.create("trap '' TERM; echo waiting; while :; do sleep 0.05; done")
     region.wait_for_line("waiting")
     region.call("StopTrainingJob", TrainingJobName="job-1")
