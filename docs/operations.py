@@ -38,6 +38,10 @@ TITLES = {
     ),
     "sagemaker": "Requests are validated by the service model, and refused in AWS's words.",
     "sagemaker-runtime": "Invocations of endpoints.",
+    "cloudwatch": (
+        "Metrics of jobs, endpoints and clients, kept as long as AWS keeps them. Metric math and"
+        " Metrics Insights are refused by name."
+    ),
     "ecr": "With a registry at `/v2/` for `docker push` and `docker pull`.",
     "logs": "The output of containers, and events that clients put.",
     "sts": "The caller is the execution role.",

@@ -220,13 +220,13 @@ def test_a_groups_name_is_no_path(logs, region):
         ("iam", "list_users", "iam:ListUsers is not supported"),
         ("lambda", "list_functions", "lambda ListFunctions is not part of this local region"),
         ("sns", "list_topics", "sns is not part of this local region"),
-        ("cloudwatch", "list_metrics", "cloudwatch ListMetrics is not part of this local region"),
+        ("cloudwatch", "list_dashboards", "cloudwatch:ListDashboards is not supported"),
         ("sagemaker-a2i-runtime", "list_human_loops", "sagemaker-a2i-runtime ListHumanLoops"),
         ("sagemaker-metrics", "batch_get_metrics", "sagemaker-metrics BatchGetMetrics"),
     ],
 )
 def test_an_operation_that_is_not_there_is_named(region, service, operation, words):
-    """In the protocol of its service: JSON, query, REST, CBOR."""
+    """In the protocol of its service: JSON, query, REST."""
     error = refusal(getattr(loose(region, service), operation))
     assert error["Code"] == "UnknownOperationException"
     assert words in error["Message"]

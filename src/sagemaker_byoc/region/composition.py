@@ -13,6 +13,8 @@ from sagemaker_byoc.region.clients import default_bucket
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import DockerImages, Images, Pushed
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
+from sagemaker_byoc.region.services.cloudwatch.cloudwatch import CloudWatch
+from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 from sagemaker_byoc.region.services.ecr.ecr import Registry
 from sagemaker_byoc.region.services.iam import Iam
 from sagemaker_byoc.region.services.logs.log_store import LogStore
@@ -97,6 +99,7 @@ def compose(
     if not store.has_bucket(default_bucket(account)):
         store.create_bucket(default_bucket(account))
     logs = LogStore(state / "logs")
+    metrics = MetricStore(state / "metrics")
     s3 = S3(store, account, None if access.is_open else access.credentials.secret_of)
     registry = Registry(state=state, account=account, url=access.url)
     context = RegionContext(
@@ -115,6 +118,7 @@ def compose(
     kinds = (context.tags, training_jobs, models, configs, endpoints)
     targets, queries = _by_protocol(
         {
+            "cloudwatch": CloudWatch(metrics, account).operations(),
             "ecr": registry.operations(),
             "iam": Iam(account).operations(),
             "logs": Logs(logs, account).operations(),
@@ -133,7 +137,12 @@ def compose(
         ),
         release=context.holds.release,
         parts=(training_jobs, endpoints),
-        last={"threads": context.threads.abandon, "ECR": registry.close, "S3": s3.close},
+        last={
+            "threads": context.threads.abandon,
+            "ECR": registry.close,
+            "S3": s3.close,
+            "CloudWatch": metrics.close,
+        },
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -76,6 +77,27 @@ def json_response(
         headers={"Content-Type": "application/json", **(headers or {})},
         body=json.dumps(document).encode(),
     )
+
+
+async def read_document(request: Request, limit: int) -> bytes:
+    """Return a body of at most `limit` bytes, also if the client sent it compressed by gzip.
+
+    SDKs compress what some operations take from 10 KB on. Raise EntityTooLargeError, and AwsError
+    for what is not gzip.
+    """
+    data = await request.body.read(limit)
+    if request.headers.get("content-encoding") != "gzip":
+        return data
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = inflater.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise AwsError("SerializationException", f"The body is not gzip: {error}") from error
+    if len(plain) > limit:
+        raise EntityTooLargeError(limit)
+    if not inflater.eof or inflater.unused_data:
+        raise AwsError("SerializationException", "The body is not one whole gzip stream")
+    return plain
 
 
 class Handler(Protocol):

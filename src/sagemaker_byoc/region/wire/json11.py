@@ -8,15 +8,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from sagemaker_byoc.region.wire.http import Request, Response, json_response
-from sagemaker_byoc.region.wire.models import Service
+from sagemaker_byoc.region.wire.http import (
+    Request,
+    Response,
+    json_response,
+    read_document,
+)
+from sagemaker_byoc.region.wire.models import Service, has_query_codes
 from sagemaker_byoc.region.wire.operations import AwsError
 
 BODY_LIMIT = 8 << 20
@@ -40,14 +45,27 @@ class JsonService:
 
     async def __call__(self, request: Request) -> Response:
         name = request.headers.get("x-amz-target", "").rpartition(".")[2]
-        data = await request.body.read(BODY_LIMIT)
-        model, result = await self.service.call(name, lambda shape: decode(shape, _loads(data)))
+        data = await read_document(request, BODY_LIMIT)
+        try:
+            model, result = await self.service.call(name, lambda shape: decode(shape, _loads(data)))
+        except AwsError as error:
+            if has_query_codes(self.service.name):
+                side = "Sender" if error.status < 500 else "Receiver"
+                error.headers["x-amzn-query-error"] = f"{error.code};{side}"
+            raise
         return respond(request, encode(model.output_shape, result) if model.output_shape else {})
 
 
-def respond(request: Request, document: object, *, status: int = 200) -> Response:
+def respond(
+    request: Request,
+    document: object,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     sent = request.headers.get("content-type", "")
     headers = {
+        **(headers or {}),
         "Content-Type": sent if sent.startswith("application/x-amz-json-") else _TYPE,
         "x-amzn-RequestId": request.id,
     }
@@ -55,7 +73,8 @@ def respond(request: Request, document: object, *, status: int = 200) -> Respons
 
 
 def render_error(request: Request, error: AwsError) -> Response:
-    return respond(request, {"__type": error.code, "message": error.message}, status=error.status)
+    document = {"__type": error.code, "message": error.message}
+    return respond(request, document, status=error.status, headers=error.headers)
 
 
 def render_rest_error(request: Request, error: AwsError) -> Response:

@@ -38,6 +38,12 @@ def service_model(name: str) -> ServiceModel:
     return ServiceModel(_LOADER.load_service_model(name, "service-2"), name)
 
 
+def has_query_codes(name: str) -> bool:
+    """Return whether a service's errors have the codes of the query protocol in every protocol."""
+    facts = service_model(name).metadata
+    return facts["protocol"] == "query" or "awsQueryCompatible" in facts
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """What a service answers. `name` is botocore's: sagemaker, ecr, logs, sts, iam."""
@@ -165,8 +171,8 @@ def check(service: str, shape: StructureShape, values: dict[str, Any]) -> None:
     found = list(_violations(shape, values, ""))
     if found:
         plural = "s" if len(found) > 1 else ""
-        is_query = service_model(service).metadata["protocol"] == "query"
-        code = _CODES.get(service, "ValidationError" if is_query else "ValidationException")
+        usual = "ValidationError" if has_query_codes(service) else "ValidationException"
+        code = _CODES.get(service, usual)
         raise AwsError(code, f"{len(found)} validation error{plural} detected: {'; '.join(found)}")
 
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 
-from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.http import Request, Response, read_document
 from sagemaker_byoc.region.wire.models import Service
 from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.xml import DECLARATION, element, escaped
@@ -26,7 +26,7 @@ class QueryService:
     service: Service
 
     async def __call__(self, request: Request) -> Response:
-        body = (await request.body.read(BODY_LIMIT)).decode(errors="replace")
+        body = (await read_document(request, BODY_LIMIT)).decode(errors="replace")
         form = {**request.query, **dict(parse_qsl(body, keep_blank_values=True))}
         model, result = await self.service.call(
             form.get("Action", ""), lambda shape: decode(shape, form, "") or {}

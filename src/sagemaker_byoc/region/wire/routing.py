@@ -146,11 +146,13 @@ class Router:
         return None
 
     def _by_scope(self, request: Request, scope: str) -> tuple[Handler, Protocol]:
-        if scope in self._services.queries:
-            return self._services.queries[scope], QUERY
         if "smithy-protocol" in request.headers:
             operation = request.path.rpartition("/")[2]
+            if scope in self._services.queries:
+                operation += " in CBOR"
             return self._refused(models.name_of_scope(scope), operation), CBOR
+        if scope in self._services.queries:
+            return self._services.queries[scope], QUERY
         if _is_call(request):
             return self._refused(models.name_of_scope(scope)), QUERY
         return self._refused(*models.rest_operation(scope, request.method, request.path)), REST_JSON

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
@@ -12,7 +13,7 @@ from tests.unit.region.wire.requests import answer, request
 
 from sagemaker_byoc.region.wire import json11, models, query
 from sagemaker_byoc.region.wire.models import Service
-from sagemaker_byoc.region.wire.operations import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
 
 TIME = datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
 
@@ -36,6 +37,50 @@ def json_call(operation, result, body, service="sagemaker"):
         body=body, x_amz_target=f"X.{operation}", content_type="application/x-amz-json-1.1"
     )
     return recorder, answer(handler, asked)
+
+
+def cloudwatch(operation, **headers):
+    handler = json11.JsonService(Service("cloudwatch", {"ListMetrics": operation}))
+    return handler, request(x_amz_target="G.ListMetrics", **headers)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (gzip.compress(b"{")[:-4], "not one whole gzip stream"),
+        (b"{}", "is not gzip"),
+        (gzip.compress(b"{}") + b"more", "not one whole gzip stream"),
+    ],
+)
+def test_a_compressed_body_that_is_not_whole(body, words):
+    handler, asked = cloudwatch(Recorder({}), body=body, content_encoding="gzip")
+    with pytest.raises(AwsError, match=words) as refused:
+        answer(handler, asked)
+    assert refused.value.code == "SerializationException"
+
+
+def test_compressed_bodies_are_read_up_to_the_same_limit():
+    recorder = Recorder({})
+    body = gzip.compress(b'{"MetricName": "a"}')
+    answer(*cloudwatch(recorder, body=body, content_encoding="gzip"))
+    assert recorder.given == {"MetricName": "a"}
+    bomb = gzip.compress(b" " * (json11.BODY_LIMIT + 1))
+    handler, asked = cloudwatch(recorder, body=bomb, content_encoding="gzip")
+    with pytest.raises(EntityTooLargeError):
+        answer(handler, asked)
+
+
+@pytest.mark.parametrize(("status", "side"), [(400, "Sender"), (500, "Receiver")])
+def test_a_service_of_the_query_protocol_keeps_its_codes_in_json(status, side):
+    async def fail(_parameters):
+        raise AwsError("InvalidParameterValue", "words", status=status)
+
+    handler, asked = cloudwatch(fail, content_type="application/x-amz-json-1.0", body=b"{}")
+    with pytest.raises(AwsError) as refused:
+        answer(handler, asked)
+    response = json11.render_error(asked, refused.value)
+    assert response.headers["x-amzn-query-error"] == f"InvalidParameterValue;{side}"
+    assert response.headers["Content-Type"] == "application/x-amz-json-1.0"
 
 
 def test_times_are_seconds_and_nulls_are_left_out():

@@ -1,0 +1,1 @@
+"""CloudWatch: the metrics of jobs, endpoints and clients, and alarms on them."""
