@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from typing import cast
 
 import httptools
 
 from sagemaker_byoc.region.containers.http_reply import (
+    BodyError,
     BrokenError,
     BusyError,
     MalformedError,
@@ -49,6 +50,9 @@ class Connection(asyncio.Protocol):
         self._until_end = False
         self._expects_body = True
         self._paused = False
+        self._upload: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
         self.touched = False
         """Whether any byte of the current answer has arrived."""
         self.lost = False
@@ -71,6 +75,25 @@ class Connection(asyncio.Protocol):
             self._transport.write(head)
             self._transport.write(body)
         return reply
+
+    def upload(self, body: AsyncIterable[bytes]) -> None:
+        """Send the body of the request whose head was sent, in chunks, while its answer arrives.
+
+        An error of `body` ends the exchange with a BodyError.
+        """
+        self._upload = asyncio.create_task(self._send_chunks(body), name="upload")
+
+    async def _send_chunks(self, body: AsyncIterable[bytes]) -> None:
+        assert self._transport is not None
+        try:
+            async for chunk in body:
+                if chunk:
+                    self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                    await self._writable.wait()
+            self._transport.write(b"0\r\n\r\n")
+        except Exception as error:  # noqa: BLE001 - the reader of the answer gets it
+            self._upload = None  # this task, which need not be cancelled
+            self._end(BodyError(error))
 
     def close(self) -> None:
         """End the connection; an exchange under way fails."""
@@ -121,8 +144,15 @@ class Connection(asyncio.Protocol):
             self._finish(reusable=False)
         return False
 
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self._writable.set()
         if self._reply is not None:
             cause = f" ({error})" if error is not None else ""
             self._fail(BrokenError(f"the connection ended before the answer did{cause}"))
@@ -169,6 +199,8 @@ class Connection(asyncio.Protocol):
     # ── ends ──
 
     def _finish(self, *, reusable: bool) -> None:
+        if self._upload is not None and not self._upload.done():
+            reusable = False  # the answer came before the end of the request
         reply = self._release()
         if reply is None:
             return
@@ -199,6 +231,9 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._upload is not None:
+            self._upload.cancel()
+            self._upload = None
         return reply
 
 
@@ -250,6 +285,25 @@ class Pool:
                 raise
             else:
                 return reply
+
+    async def stream(self, head: bytes, body: AsyncIterable[bytes], *, timeout: float) -> Reply:
+        """Send a request with a chunked body, which is read once, and return its answer.
+
+        The answer may begin before the body has ended. Raise UpstreamError; an error of `body`
+        is in a BodyError.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        # Not a kept one: the server may have closed it, and the body can't be sent again.
+        connection = await self._connect(min(timeout, CONNECT_SECONDS))
+        reply = connection.send(head, b"", timeout=max(0.0, deadline - loop.time()))
+        connection.upload(body)
+        try:
+            await reply.head()
+        except asyncio.CancelledError:
+            reply.close()
+            raise
+        return reply
 
     def close(self) -> None:
         """End all connections; requests under way fail, later ones are refused."""

@@ -6,6 +6,7 @@ UpstreamError             with a text for the caller
 ├── BrokenError           the connection ended before the answer did
 ├── MalformedError        the answer is not HTTP, or its head has no end
 ├── OverdueError          the time for the whole answer is over
+├── BodyError             the request's own body could not be read to its end
 └── OversizeError         the body is over the limit
 """
 
@@ -178,6 +179,14 @@ class MalformedError(UpstreamError):
 
 class OverdueError(UpstreamError):
     pass
+
+
+class BodyError(UpstreamError):
+    """`error` is what the body raised."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(f"the request's body has no end: {error}")
 
 
 class OversizeError(UpstreamError):

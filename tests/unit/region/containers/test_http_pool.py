@@ -11,6 +11,7 @@ import uvloop
 from sagemaker_byoc.region.containers.http_pool import HEAD_LIMIT, Pool
 from sagemaker_byoc.region.containers.http_reply import (
     TOGETHER,
+    BodyError,
     BrokenError,
     BusyError,
     MalformedError,
@@ -481,5 +482,129 @@ def test_closed_pool(run):
                 await task
             with pytest.raises(UnreachableError, match="stopped"):
                 await ask(pool)
+
+    run(main())
+
+
+CHUNKED = b"POST /invocations HTTP/1.1\r\nHost: model\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def chunked(reader):
+    """The body of a request whose head comes next."""
+    await reader.readuntil(b"\r\n\r\n")
+    found = b""
+    while size := int(await reader.readline(), 16):
+        found += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readexactly(2)
+    return found
+
+
+async def parts(count, size=100_000):
+    for number in range(count):
+        yield b"%d" % (number % 10) * size
+        await asyncio.sleep(0)
+
+
+def test_a_stream_is_one_chunked_body(run):
+    """Its connection is kept for the next request, also after an empty chunk."""
+
+    async def main():
+        seen = []
+
+        async def script(reader, writer, number):
+            while True:
+                seen.append(await chunked(reader))
+                writer.write(OK)
+
+        async with serving(script) as (server, pool):
+            reply = await pool.stream(CHUNKED, parts(20), timeout=BOUND)
+            assert await reply.read(LIMIT) == b"ok"
+            assert seen == [b"".join([b"%d" % (n % 10) * 100_000 for n in range(20)])]
+            assert len(pool) == 1
+            assert server.connections == 1
+
+    run(main())
+
+
+def test_an_answer_while_the_request_is_sent(run):
+    """A server may answer each part as it comes."""
+
+    async def main():
+        async def script(reader, writer, number):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while size := int(await reader.readline(), 16):
+                data = await reader.readexactly(size + 2)
+                writer.write(b"%x\r\n" % size + data)
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
+
+        async with serving(script) as (_, pool):
+            reply = await pool.stream(CHUNKED, parts(30), timeout=BOUND)
+            assert len(await reply.read(LIMIT)) == 3_000_000
+
+    run(main())
+
+
+def test_an_answer_before_the_end_of_the_request(run):
+    """The rest is not sent, and the connection is not used again."""
+
+    async def main():
+        async def script(reader, writer, number):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 2\r\n\r\nno")
+            await reader.read()
+
+        async def endless():
+            while True:
+                yield b"x"
+                await asyncio.sleep(0)
+
+        async with serving(script) as (_, pool):
+            reply = await pool.stream(CHUNKED, endless(), timeout=BOUND)
+            assert (reply.status, await reply.read(LIMIT)) == (413, b"no")
+            while len(pool):
+                await asyncio.sleep(0)
+
+    run(main())
+
+
+def test_a_body_that_fails(run):
+    async def main():
+        async def script(reader, writer, number):
+            await chunked(reader)
+
+        async def broken():
+            yield b"x"
+            raise ValueError("no more")
+
+        async with serving(script) as (_, pool):
+            with pytest.raises(BodyError, match="no more") as caught:
+                await pool.stream(CHUNKED, broken(), timeout=BOUND)
+            assert isinstance(caught.value.error, ValueError)
+
+    run(main())
+
+
+def test_a_server_that_does_not_read(run):
+    """The body waits for it, and the time is limited."""
+
+    async def main():
+        sent = 0
+
+        async def long():
+            nonlocal sent
+            while True:
+                sent += 1
+                yield bytes(1 << 20)
+
+        async def script(reader, writer, number):
+            await asyncio.sleep(BOUND)
+
+        async with serving(script) as (_, pool):
+            with pytest.raises(OverdueError):
+                await pool.stream(CHUNKED, long(), timeout=0.5)
+            assert sent < 40
 
     run(main())

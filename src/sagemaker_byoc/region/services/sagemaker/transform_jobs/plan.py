@@ -1,0 +1,267 @@
+"""A CreateTransformJob request, checked and typed: what the job will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract.training.channels import Channel, Distribution, InputMode
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, DataType
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.data_processing import (
+    Media,
+    Processing,
+)
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.json_paths import (
+    JsonPath,
+    JsonPathError,
+    parse,
+)
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.records import Split
+from sagemaker_byoc.region.wire.operations import AwsError
+
+MOST_INSTANCES = 16
+"""A limit of this region: the instances are processes of one machine. SageMaker's is 100."""
+MOST_MEGABYTES: int = hosting.TRANSFORM_PRODUCT.value
+"""Largest MaxPayloadInMB, and its largest product with MaxConcurrentTransforms."""
+MOST_CONCURRENT = 100
+"""A limit of this region for the requests at a time to one instance."""
+DEFAULT_TIMEOUT, DEFAULT_RETRIES = 600, 3
+"""Source: service model, ModelClientConfig."""
+
+Request = Mapping[str, Any]
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class Strategy(StrEnum):
+    MULTI = "MultiRecord"
+    SINGLE = "SingleRecord"
+
+    @property
+    def variable(self) -> str:
+        """The spelling of SAGEMAKER_BATCH_STRATEGY and of /execution-parameters."""
+        return "SINGLE_RECORD" if self is Strategy.SINGLE else "MULTI_RECORD"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the job sends at a time. A member is None, or 0, if the request leaves it open."""
+
+    concurrent: int | None
+    megabytes: int | None
+    strategy: Strategy | None
+
+
+@dataclass(frozen=True, slots=True)
+class CapturePlan:
+    bucket: str
+    prefix: str
+    """Without slashes at its ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformPlan:
+    name: str
+    model: str
+    source: ChannelPlan
+    """Its hosts are the instances, as `algo-N`."""
+    content_type: str | None
+    accept: str | None
+    gunzip: bool
+    split: Split
+    ends_lines: bool
+    """Whether AssembleWith is Line."""
+    bucket: str
+    prefix: str
+    """Where the output is put, without slashes at its ends."""
+    instances: int
+    instance_type: str
+    environment: Mapping[str, str]
+    limits: Limits
+    seconds: float
+    """Time for one invocation."""
+    retries: int
+    processing: Processing | None
+    capture: CapturePlan | None
+    gives_ids: bool
+
+    def output_key(self, relative: str) -> str:
+        """Return the key of the output for the object of that name below the input's prefix."""
+        return f"{self.prefix}/{relative}.out" if self.prefix else f"{relative}.out"
+
+
+def refuse(message: str) -> AwsError:
+    return AwsError("ValidationException", message)
+
+
+def plan_of(request: Request) -> TransformPlan:
+    """Return the plan. Raise AwsError for what can't be run as requested."""
+    given, wanted = request["TransformInput"], request["TransformOutput"]
+    split = choice(Split, given.get("SplitType") or "None", "TransformInput.SplitType")
+    ends_lines = wanted.get("AssembleWith") == "Line"
+    instances = _instances(request["TransformResources"])
+    bucket, prefix = _location(wanted["S3OutputPath"])
+    client = request.get("ModelClientConfig") or {}
+    capture = request.get("DataCaptureConfig") or {}
+    return TransformPlan(
+        name=request["TransformJobName"],
+        model=request["ModelName"],
+        source=_source(given["DataSource"]["S3DataSource"], instances),
+        content_type=_header(given.get("ContentType"), "TransformInput.ContentType"),
+        accept=_header(wanted.get("Accept"), "TransformOutput.Accept"),
+        gunzip=given.get("CompressionType") == "Gzip",
+        split=split,
+        ends_lines=ends_lines,
+        bucket=bucket,
+        prefix=prefix,
+        instances=instances,
+        instance_type=request["TransformResources"]["InstanceType"],
+        environment=request.get("Environment") or {},
+        limits=_limits(request),
+        seconds=float(client.get("InvocationsTimeoutInSeconds", DEFAULT_TIMEOUT)),
+        retries=client.get("InvocationsMaxRetries", DEFAULT_RETRIES),
+        processing=_processing(request, split, ends_lines=ends_lines),
+        capture=CapturePlan(*_location(capture["DestinationS3Uri"])) if capture else None,
+        gives_ids=bool(capture.get("GenerateInferenceId")),
+    )
+
+
+def _instances(resources: Request) -> int:
+    count: int = resources["InstanceCount"]
+    if count > MOST_INSTANCES:
+        raise AwsError(
+            "ResourceLimitExceeded",
+            f"A transform job of this region has 1 to {MOST_INSTANCES} instances, all of them on "
+            f"one machine, not {count}",
+        )
+    return count
+
+
+def _source(source: Request, instances: int) -> ChannelPlan:
+    """Return the input as a channel whose objects are dealt to the instances by key."""
+    data_type = source["S3DataType"]
+    if data_type not in {DataType.PREFIX.value, DataType.MANIFEST.value}:
+        raise refuse(
+            f"S3DataType {data_type} is not supported for transform jobs: use S3Prefix or "
+            "ManifestFile"
+        )
+    bucket, key = parse_s3_uri(source["S3Uri"])
+    # Pipe: a key need not be the name of a file.
+    channel = Channel("transform", mode=InputMode.PIPE, distribution=Distribution.SHARDED)
+    return ChannelPlan(
+        channel=channel,
+        data_type=DataType(data_type),
+        uri=source["S3Uri"],
+        bucket=bucket,
+        key=key,
+        attributes=(),
+        gunzip=False,
+        seed=None,
+        hosts=tuple(f"algo-{number}" for number in range(1, instances + 1)),
+    )
+
+
+def _limits(request: Request) -> Limits:
+    megabytes: int | None = request.get("MaxPayloadInMB")
+    concurrent: int | None = request.get("MaxConcurrentTransforms")
+    if megabytes is not None and megabytes > MOST_MEGABYTES:
+        raise refuse(
+            f"1 validation error detected: Value '{megabytes}' at 'maxPayloadInMB' failed to "
+            "satisfy constraint: Member must have value less than or equal to "
+            f"{MOST_MEGABYTES}"
+        )
+    if concurrent is not None and concurrent > MOST_CONCURRENT:
+        raise refuse(
+            f"MaxConcurrentTransforms {concurrent} is more than the {MOST_CONCURRENT} requests "
+            "that this region sends to an instance at a time"
+        )
+    if concurrent and megabytes and concurrent * megabytes > MOST_MEGABYTES:
+        raise refuse(
+            f"The product of MaxConcurrentTransforms ({concurrent}) and MaxPayloadInMB "
+            f"({megabytes}) must not exceed {MOST_MEGABYTES} MB"
+        )
+    strategy = request.get("BatchStrategy")
+    named = choice(Strategy, strategy, "BatchStrategy") if strategy else None
+    return Limits(concurrent or None, megabytes, named)
+
+
+def _processing(request: Request, split: Split, *, ends_lines: bool) -> Processing | None:
+    """Return what is done with records; None if they are passed on as they are."""
+    asked = request.get("DataProcessing") or {}
+    capture = request.get("DataCaptureConfig") or {}
+    given, wanted = request["TransformInput"], request["TransformOutput"]
+    content, accept = Media.of(given.get("ContentType")), Media.of(wanted.get("Accept"))
+    input_filter = _path(asked, "InputFilter")
+    output_filter = _path(asked, "OutputFilter")
+    joins = asked.get("JoinSource") == "Input"
+    gives_ids = bool(capture.get("GenerateInferenceId"))
+    changes_output = joins or gives_ids or not output_filter.is_root
+    if input_filter.is_root and not changes_output:
+        return None
+    if split not in {Split.NONE, Split.LINE}:
+        raise refuse(f"DataProcessing can't be used with SplitType {split.value}: use Line or None")
+    if not input_filter.is_root:
+        _check_side(input_filter, content, "TransformInput.ContentType", given.get("ContentType"))
+    if changes_output:
+        _check_side(output_filter, accept, "TransformOutput.Accept", wanted.get("Accept"))
+    if joins and content is not accept:
+        raise refuse(
+            "JoinSource Input needs TransformInput.ContentType and TransformOutput.Accept to be "
+            f"the same, not {given.get('ContentType')!r} and {wanted.get('Accept')!r}"
+        )
+    reads_csv = content is Media.CSV and (joins or not input_filter.is_root)
+    if reads_csv and split is not Split.LINE:
+        raise refuse("DataProcessing of text/csv needs TransformInput.SplitType Line")
+    if changes_output and accept is Media.CSV and not ends_lines:
+        raise refuse("DataProcessing of text/csv needs TransformOutput.AssembleWith Line")
+    return Processing(
+        input_filter=input_filter,
+        output_filter=output_filter,
+        joins=joins,
+        content=content,
+        accept=accept,
+        is_split=split is Split.LINE,
+        ends_lines=ends_lines or split is Split.LINE or accept is not Media.JSON,
+    )
+
+
+def _check_side(path: JsonPath, media: Media | None, where: str, given: str | None) -> None:
+    if media is None:
+        known = ", ".join(each.value for each in Media)
+        raise refuse(f"DataProcessing needs {where} to be one of {known}, not {given!r}")
+    if media is Media.CSV and not path.is_of_columns:
+        raise refuse(
+            f"Invalid JsonPath: {path.text}: only an index, a list of indexes or a range can be "
+            "applied to text/csv, for example $[0], $[0,-1] or $[1:]"
+        )
+
+
+def _path(asked: Request, member: str) -> JsonPath:
+    try:
+        return parse(asked.get(member) or "$")
+    except JsonPathError as error:
+        raise refuse(f"DataProcessing.{member}: {error}") from error
+
+
+def _header(value: str | None, where: str) -> str | None:
+    """Return a value for a header, None if it is empty. Raise AwsError for one that can't be."""
+    if value and not (value.isascii() and value.isprintable()):
+        raise refuse(f"{where} {value!r} is not a media type")
+    return value or None
+
+
+def _location(uri: str) -> tuple[str, str]:
+    bucket, prefix = parse_s3_uri(uri)
+    return bucket, prefix.strip("/")
+
+
+def choice(kind: type[Choice], value: str, where: str) -> Choice:
+    """Return the member of `kind` that `value` names. Raise AwsError if there is none."""
+    for member in kind:
+        if member.value == value:
+            return member
+    known = ", ".join(member.value for member in kind)
+    raise refuse(f"{where}: {value!r} is not one of {known}")
