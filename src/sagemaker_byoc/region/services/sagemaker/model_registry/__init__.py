@@ -1,0 +1,1 @@
+"""Model registry: groups of model packages, their versions, and the models made from them."""
