@@ -114,6 +114,56 @@ def test_aws_cli(region, digits):
     assert "model.pt" in log
 
 
+@pytest.fixture(scope="module")
+def registry(region):
+    """The registry scripts of SDK 2, SDK 3 and the command line, side by side."""
+    scripts = {
+        "sdk2": "sdk_v2_registry.py",
+        "sdk3": "sdk_v3_registry.py",
+        "cli": "aws_cli_registry.sh",
+    }
+    with ThreadPoolExecutor(len(scripts)) as runs:
+        yield {
+            name: runs.submit(run, region, name, script, image("serve"))
+            for name, script in scripts.items()
+        }
+
+
+def test_registry_of_sdk_2(registry):
+    """Register, approve, deploy the newest approved version, and a pipeline of three."""
+    found, _ = registry["sdk2"].result()
+    first, second = found["arns"]
+    assert first.endswith("/1")
+    assert second.endswith("/2")
+    assert found["approved"] == first
+    assert found["pipeline_status"] == "Approved"  # by deploy()
+    assert found["answers"] == ["one(x)", "c(b(a(x)))"]
+    assert "from container-1 with message" in found["failure"]
+    assert "on purpose" in found["failure"]
+    assert found["metadata"] == [{"owner": "me"}, {"checked": "yes"}]
+    assert found["commit"] == "abc"
+    assert all(digest.startswith("sha256:") for digest in found["digests"])
+    assert found["additional"] == "small"
+
+
+def test_registry_of_sdk_3(registry):
+    """ModelBuilder.register, core's resources, and a model of a package."""
+    found, _ = registry["sdk3"].result()
+    assert [arn.rpartition("/")[2] for arn in found["arns"]] == ["1", "2"]
+    assert found["status"] == ["PendingManualApproval", "Approved"]
+    assert found["image"] == image("serve")
+    assert found["versions"] == [1, 2]
+    assert found["group"] == "of SDK 3"
+    assert found["answer"] == "three(x)"
+
+
+def test_registry_of_the_aws_cli(registry):
+    found, log = registry["cli"].result()
+    assert found == ["PendingManualApproval", "Approved"]
+    assert '"ErrorCode": "ValidationException"' in log  # of the version that is not there
+    assert '"ModelPackageGroupSummaryList": []' in log
+
+
 @pytest.mark.docker
 def test_aws_cli_pushes_with_docker(region):
     """`ecr get-login-password | docker login`, `docker push`, and back."""

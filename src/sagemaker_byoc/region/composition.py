@@ -25,7 +25,10 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import Endpoints
+from sagemaker_byoc.region.services.sagemaker.model_registry.groups import ModelPackageGroups
+from sagemaker_byoc.region.services.sagemaker.model_registry.packages import ModelPackages
 from sagemaker_byoc.region.services.sagemaker.models import Models
+from sagemaker_byoc.region.services.sagemaker.search.search import Search
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.services.sts import Sts
@@ -112,10 +115,21 @@ def compose(
         access=access,
     )
     training_jobs = TrainingJobs(context)
-    models = Models(context)
+    groups = ModelPackageGroups(context)
+    packages = ModelPackages(context, groups)
+    models = Models(context, packages)
     configs = EndpointConfigs(context, models)
     endpoints = Endpoints(context, configs)
-    kinds = (context.tags, training_jobs, models, configs, endpoints)
+    kinds = (
+        context.tags,
+        training_jobs,
+        groups,
+        packages,
+        models,
+        configs,
+        endpoints,
+        Search(context),
+    )
     targets, queries = _by_protocol(
         {
             "cloudwatch": CloudWatch(metrics, account).operations(),

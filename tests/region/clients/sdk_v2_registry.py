@@ -12,6 +12,7 @@ import time
 
 import boto3
 import sagemaker
+from botocore.exceptions import ClientError
 from sagemaker.deserializers import StringDeserializer
 from sagemaker.metadata_properties import MetadataProperties
 from sagemaker.model import Model, ModelPackage
@@ -101,9 +102,7 @@ for arn in (approved.model_package_arn, pipeline.model_package_arn):
     )
     # deploy() sleeps 30 s before a look
     predictors.append(
-        package.deploy(
-            initial_instance_count=1, instance_type="ml.m5.large", wait=False, **text
-        )
+        package.deploy(initial_instance_count=1, instance_type="ml.m5.large", wait=False, **text)
     )
 answers = []
 for predictor in predictors:
@@ -112,14 +111,13 @@ for predictor in predictors:
 try:
     predictors[1].predict("fail")
     failure = ""
-except client.exceptions.ClientError as error:
-    failure = str(error)
-except session.sagemaker_runtime_client.exceptions.ModelError as error:
+except ClientError as error:
     failure = str(error)
 for predictor in predictors:
     predictor.delete_endpoint()
 
 found = [client.describe_model_package(ModelPackageName=p.model_package_arn) for p in packages]
+print()  # the SDK left its row of marks open
 print(
     json.dumps(
         {

@@ -13,6 +13,8 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import DownloadError, Item, check_paths
+from sagemaker_byoc.region.services.sagemaker.model_registry.packages import ModelPackages
+from sagemaker_byoc.region.services.sagemaker.model_registry.specifications import containers_of
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, echoed, invalid, not_here
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
@@ -26,16 +28,15 @@ MODEL = Kind(
 MOST_CONTAINERS = 15
 """Source: service model, ContainerDefinitionList.max."""
 _UNKNOWN_PARTS = {
-    "ModelPackageName": "Give Image and ModelDataUrl",
     "AdditionalModelDataSources": "Put all files into one model archive or prefix",
-    "InferenceSpecificationName": "Give Image and ModelDataUrl",
 }
 
 
 class Models:
-    def __init__(self, context: RegionContext) -> None:
+    def __init__(self, context: RegionContext, packages: ModelPackages) -> None:
         self.resources = context.resources(MODEL)
         self._context = context
+        self._packages = packages
 
     def operations(self) -> Operations:
         return {**self.resources.operations(), "CreateModel": self.create}
@@ -44,7 +45,10 @@ class Models:
         name = asked["ModelName"]
         if ("PrimaryContainer" in asked) == ("Containers" in asked):
             raise invalid("Give either PrimaryContainer or Containers")
-        containers = asked.get("Containers") or [asked["PrimaryContainer"]]
+        given = asked["Containers"] if "Containers" in asked else [asked["PrimaryContainer"]]
+        containers = [found for each in given for found in self._expanded(each)]
+        if not containers:
+            raise invalid("Containers is empty: a model has at least one container")
         if len(containers) > MOST_CONTAINERS:
             raise invalid(f"A model has at most {MOST_CONTAINERS} Containers")
         for container in containers:
@@ -55,12 +59,21 @@ class Models:
         document = self.resources.new(
             name, **{"EnableNetworkIsolation": False, **echoed(asked, "DescribeModelOutput")}
         )
-        if "PrimaryContainer" in asked:
-            document["PrimaryContainer"] = _described(asked["PrimaryContainer"])
+        document.pop("PrimaryContainer", None)
+        if "PrimaryContainer" in asked and len(containers) == 1:
+            document["PrimaryContainer"] = _described(containers[0])
         else:
             document["Containers"] = [_described(each) for each in containers]
         self.resources.add(name, document, asked.get("Tags", ()))
         return {"ModelArn": document["ModelArn"]}
+
+    def _expanded(self, container: Parameters) -> list[Parameters]:
+        """Return the containers of a model package in the place of one that names it."""
+        if "ModelPackageName" in container:
+            return containers_of(self._packages.get(container["ModelPackageName"]), container)
+        if "InferenceSpecificationName" in container:
+            raise invalid("InferenceSpecificationName needs a ModelPackageName")
+        return [container]
 
     async def _check(self, container: Parameters) -> None:
         for part, hint in _UNKNOWN_PARTS.items():

@@ -9,7 +9,7 @@ from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, echoed, invalid
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
-VERSIONS = "LastVersion"
+_VERSIONS = "LastVersion"
 """Member of a group's document, and of no answer: the highest version it ever had."""
 _POLICY = "ResourcePolicy"
 
@@ -67,7 +67,7 @@ class ModelPackageGroups:
         return {
             "CreateModelPackageGroup": self.create,
             "DescribeModelPackageGroup": self.describe,
-            "ListModelPackageGroups": self.list,
+            "ListModelPackageGroups": self.list_page,
             "DeleteModelPackageGroup": self.delete,
             "PutModelPackageGroupPolicy": self.put_policy,
             "GetModelPackageGroupPolicy": self.policy,
@@ -80,13 +80,16 @@ class ModelPackageGroups:
         self.resources.get(name)
         return name
 
-    def next_version(self, name: str) -> int:
-        """Return the next version of a group, which no package had before."""
+    def next_version(self, name: str, newest: int) -> int:
+        """Return the next version of a group, which no package had before.
+
+        `newest` is the highest version that it has now. Raise AwsError if there is no group.
+        """
         found = 0
 
         def count(document: Parameters) -> None:
             nonlocal found
-            found = document[VERSIONS] = document.get(VERSIONS, 0) + 1
+            found = document[_VERSIONS] = max(document.get(_VERSIONS, 0), newest) + 1
 
         self.resources.change(name, count)
         return found
@@ -106,7 +109,7 @@ class ModelPackageGroups:
         found = self.resources.get(self.name(asked["ModelPackageGroupName"]))
         return echoed(found, "DescribeModelPackageGroupOutput")
 
-    async def list(self, asked: Parameters) -> Parameters:
+    async def list_page(self, asked: Parameters) -> Parameters:
         # Nothing is shared with this account by another.
         from_others = asked.get("CrossAccountFilterOption") == "CrossAccount"
         return self.resources.page([] if from_others else self.resources, asked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.model_registry.groups import (
@@ -26,7 +25,7 @@ from sagemaker_byoc.region.services.sagemaker.resources import (
     invalid,
     not_here,
 )
-from sagemaker_byoc.region.services.sagemaker.state_changes import MODEL_PACKAGE, state_change
+from sagemaker_byoc.region.services.sagemaker.state_changes import MODEL_PACKAGE
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 PENDING = "PendingManualApproval"
@@ -76,6 +75,7 @@ PACKAGE = _PackageKind(
     folder="model-packages",
     missing=does_not_exist,
     taken=_already_exists,
+    event=MODEL_PACKAGE,
 )
 
 
@@ -86,7 +86,7 @@ class _Packages(Resources):
 
 class ModelPackages:
     def __init__(self, context: RegionContext, groups: ModelPackageGroups) -> None:
-        self.resources = context.resources(PACKAGE, _Packages)
+        self.resources = context.kinds[PACKAGE.member] = _Packages(PACKAGE, context)
         self._context = context
         self._groups = groups
 
@@ -95,7 +95,7 @@ class ModelPackages:
             "CreateModelPackage": self.create,
             "DescribeModelPackage": self.describe,
             "BatchDescribeModelPackage": self.describe_batch,
-            "ListModelPackages": self.list,
+            "ListModelPackages": self.list_page,
             "UpdateModelPackage": self.update,
             "DeleteModelPackage": self.delete,
         }
@@ -125,14 +125,17 @@ class ModelPackages:
             name = document["ModelPackageName"] = asked["ModelPackageName"]
             self.resources.refuse_taken(name)
         else:
-            version = self._groups.next_version(self._groups.name(group))
+            version = self._groups.next_version(group, self._newest(group))
             name = f"{group}.{version}"
             document |= {"ModelPackageGroupName": group, "ModelPackageVersion": version}
         document = self.resources.new(name, **document)
         document["LastModifiedTime"] = document["CreationTime"]
         self.resources.add(name, document, asked.get("Tags", ()))
-        self._publish(document)
         return {"ModelPackageArn": document["ModelPackageArn"]}
+
+    def _newest(self, group: str) -> int:
+        names = [name for name in self.resources.records if name.startswith(f"{group}.")]
+        return max((int(name.rpartition(".")[2]) for name in names), default=0)
 
     def _group(self, asked: Parameters) -> str | None:
         """Return the group of a versioned package; None for a package with its own name."""
@@ -244,7 +247,7 @@ class ModelPackages:
                 found[arn] = echoed(document, "BatchDescribeModelPackageSummary")
         return {"ModelPackageSummaries": found, "BatchDescribeModelPackageErrorMap": errors}
 
-    async def list(self, asked: Parameters) -> Parameters:
+    async def list_page(self, asked: Parameters) -> Parameters:
         group = asked.get("ModelPackageGroupName")
         wanted = asked.get("ModelPackageType", "Unversioned" if group is None else "Versioned")
         status = asked.get("ModelApprovalStatus")
@@ -286,22 +289,12 @@ class ModelPackages:
             document[_CHANGED_BY] = token
             return True
 
-        if self.resources.change(name, edit):
-            self._publish(self.resources.get(name), sorted(asked.keys() & {*_UPDATED}))
+        self.resources.change(name, edit)
         return {"ModelPackageArn": self.resources.arn(name)}
 
     async def delete(self, asked: Parameters) -> Parameters:
         self.resources.remove(self._record_name(asked["ModelPackageName"]))
         return {}
-
-    def _publish(self, document: Parameters, updated: Any = ()) -> None:
-        """Publish the event that AWS sends for a new package and each change of one."""
-        arn = document["ModelPackageArn"]
-        more = {"UpdatedModelPackageFields": updated} if updated else {}
-        answer = echoed(document, _ANSWER)
-        self._context.events.publish(
-            state_change(MODEL_PACKAGE, arn, answer, self.resources.tags.get(arn), **more)
-        )
 
 
 def _edit(document: Parameters, asked: Parameters, changes: Parameters) -> None:

@@ -111,7 +111,9 @@ def containers_of(package: Parameters, asked: Parameters) -> list[Parameters]:
 def _chosen(package: Parameters, name: str | None) -> Parameters:
     arn = package["ModelPackageArn"]
     if name is not None:
-        more = {each["Name"]: each for each in package.get("AdditionalInferenceSpecifications", [])}
+        more: dict[str, Parameters] = {
+            each["Name"]: each for each in package.get("AdditionalInferenceSpecifications", [])
+        }
         if name not in more:
             raise invalid(
                 f"Model package {arn} has no inference specification named {name}. It has: "

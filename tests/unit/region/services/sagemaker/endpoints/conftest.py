@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import io
 import tarfile
 
@@ -22,7 +23,10 @@ from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import CHANGING
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import Endpoints
+from sagemaker_byoc.region.services.sagemaker.model_registry.groups import ModelPackageGroups
+from sagemaker_byoc.region.services.sagemaker.model_registry.packages import ModelPackages
 from sagemaker_byoc.region.services.sagemaker.models import Models
+from sagemaker_byoc.region.services.sagemaker.search.search import Search
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.wire.http import Request
 from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
@@ -68,10 +72,13 @@ class HostingRegion:
             store=self.store,
             logs=self.logs,
         )
-        models = Models(self.context)
+        groups = ModelPackageGroups(self.context)
+        packages = ModelPackages(self.context, groups)
+        models = Models(self.context, packages)
         configs = EndpointConfigs(self.context, models)
         self.endpoints = Endpoints(self.context, configs)
-        kinds = (models, configs, self.endpoints, self.context.tags)
+        search = Search(self.context)
+        kinds = (groups, packages, models, configs, self.endpoints, self.context.tags, search)
         self.operations = {name: run for kind in kinds for name, run in kind.operations().items()}
         policy = {"capture": self.endpoints.captures.take, **policy}
         self.invocations = Invocations(self.endpoints.by_name, Account(), Policy(**policy))
@@ -88,7 +95,8 @@ class HostingRegion:
         assert not self.engine.running, "containers are left"
 
     async def call(self, operation, **parameters):
-        return await self.operations[operation](parameters)
+        result = self.operations[operation](parameters)
+        return await result if inspect.isawaitable(result) else result
 
     async def refused(self, operation, **parameters):
         with pytest.raises(AwsError) as caught:
