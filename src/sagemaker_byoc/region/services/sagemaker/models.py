@@ -53,9 +53,7 @@ class Models:
             raise invalid(f"A model has at most {MOST_CONTAINERS} Containers")
         for container in containers:
             await self._check(container)
-        names = [each["ContainerHostname"] for each in containers if "ContainerHostname" in each]
-        if len(set(names)) != len(names):
-            raise invalid("Each ContainerHostname of a model must be another")
+        _check_names(containers, asked.get("InferenceExecutionConfig", {}).get("Mode", "Serial"))
         document = self.resources.new(
             name, **{"EnableNetworkIsolation": False, **echoed(asked, "DescribeModelOutput")}
         )
@@ -91,6 +89,22 @@ class Models:
         data = data_of(container)
         if data is not None and not await run(is_there, data, self._context.store):
             raise invalid(f"Could not find model data at {data.uri}.")
+
+
+def _check_names(containers: list[Parameters], mode: str) -> None:
+    """Source: service model, ContainerHostname; developer guide, multi-container-create."""
+    names = [each["ContainerHostname"] for each in containers if "ContainerHostname" in each]
+    if len(set(names)) != len(names):
+        raise invalid("Each ContainerHostname of a model must be another")
+    if len(names) == len(containers) or len(containers) == 1:
+        return
+    if mode == "Direct":
+        raise invalid("Each container of a model with direct invocation needs a ContainerHostname")
+    if names:
+        raise invalid(
+            "Give either no container a ContainerHostname, or each: only "
+            f"{', '.join(names)} has one"
+        )
 
 
 def _described(container: Parameters) -> Parameters:

@@ -174,7 +174,9 @@ class Call:
         plan = self.variant.plan
         target = self.request.headers.get(TARGET_CONTAINER)
         if TARGET_MODEL in self.request.headers:
-            raise self._refusal("is not a multi-model endpoint and does not support target model")
+            raise self._refusal(
+                "is not a multi-model endpoint and does not support target model header"
+            )
         if not plan.is_direct:
             if target is not None:
                 raise self._refusal(
@@ -184,7 +186,11 @@ class Call:
             return [*self.instance.pools]
         if target not in self.instance.pools:
             names = ", ".join(self.instance.pools)
-            raise self._refusal(f"needs TargetContainerHostname, one of {names}, not {target}")
+            if target is None:
+                raise self._refusal(
+                    f"needs a TargetContainerHostname in each request, one of {names}"
+                )
+            raise self._refusal(f"has no container with the hostname {target}. It has {names}")
         return [target]
 
     def _refusal(self, text: str) -> AwsError:

@@ -337,10 +337,13 @@ def test_session_stays_with_its_instance(play):
     play(scene)
 
 
+HOSTS = ("first", "second", "third")
+
+
 async def pipeline(region, **more):
     containers = [
         {"Image": "serve:1", "ContainerHostname": name, "Environment": {"PREFIX": f"{name}:"}}
-        for name in ("first", "second")
+        for name in HOSTS
     ]
     await region.call("CreateModel", ModelName="model", Containers=containers, **more)
     await region.config()
@@ -352,15 +355,36 @@ def test_serial_pipeline(play):
 
     async def scene(region):
         await pipeline(region)
-        answer = await region.invoke(b"x", content_type="text/csv")
-        assert answer.body == b"second:first:x"
-        (second,) = [each for each in region.engine.started if each.spec.hostname == "second"]
-        headers, _ = second.requests[-1]
-        found = {name.lower(): value for name, value in headers.items()}
-        assert found["content-type"] == "text/plain"
-        assert sorted(stream.rpartition("/")[2] for stream in region.log()) == ["first", "second"]
+        answer = await region.invoke(
+            b"x",
+            content_type="text/csv",
+            accept="application/json",
+            x_amzn_sagemaker_custom_attributes="a=b",
+            x_amzn_sagemaker_inference_id="id-1",
+        )
+        assert answer.body == b"third:second:first:x"
+        assert answer.headers["Content-Type"] == "text/plain"
+        by_host = {each.spec.hostname: each for each in region.engine.started}
+        sent = {"first": (b"x", "text/csv"), "second": (b"first:x", "text/plain")}
+        sent["third"] = (b"second:first:x", "text/plain")
+        for host, (body, content_type) in sent.items():
+            headers, received = by_host[host].requests[-1]
+            found = {name.lower(): value for name, value in headers.items()}
+            assert received == body
+            assert found["content-type"] == content_type
+            assert found["accept"] == "application/json"
+            assert found["x-amzn-sagemaker-custom-attributes"] == "a=b"
+            assert found["x-amzn-sagemaker-inference-id"] == "id-1"
+        assert sorted(stream.rpartition("/")[2] for stream in region.log()) == [*HOSTS]
         failed = json.loads((await region.invoke(b"fail 400")).body)
         assert "from first with" in failed["Message"]
+        before = len(by_host["second"].requests)
+        by_host["first"].variables["PREFIX"] = "fail "
+        failed = json.loads((await region.invoke(b"507")).body)
+        assert 'Received server error (507) from second with message "kaput"' in failed["Message"]
+        assert failed["OriginalStatusCode"] == 507
+        assert len(by_host["second"].requests) == before + 1
+        assert len(by_host["third"].requests) == 1
 
     play(scene)
 
@@ -370,10 +394,52 @@ def test_containers_invoked_by_name(play):
 
     async def scene(region):
         await pipeline(region, InferenceExecutionConfig={"Mode": "Direct"})
-        answer = await region.invoke(b"x", x_amzn_sagemaker_target_container_hostname="second")
-        assert answer.body == b"second:x"
+        for name in HOSTS:
+            answer = await region.invoke(b"x", x_amzn_sagemaker_target_container_hostname=name)
+            assert answer.body == f"{name}:x".encode()
         error = await refused("ValidationError", region.invoke(b"x"))
-        assert "first, second" in error.message
+        assert error.message == (
+            "Endpoint one needs a TargetContainerHostname in each request, one of first, second, "
+            "third."
+        )
+        unknown = {"x_amzn_sagemaker_target_container_hostname": "fourth"}
+        error = await refused("ValidationError", region.invoke(b"x", **unknown))
+        assert error.message == (
+            "Endpoint one has no container with the hostname fourth. It has first, second, third."
+        )
+        assert sum(len(each.requests) for each in region.engine.started) == 3
+
+    play(scene)
+
+
+def test_names_that_a_serial_or_single_model_does_not_have(play):
+    async def scene(region):
+        await serve(region)
+        named = {"x_amzn_sagemaker_target_container_hostname": "first"}
+        error = await refused("ValidationError", region.invoke(b"x", **named))
+        assert "is not a multi-container endpoint with direct invocation" in error.message
+        error = await refused("ValidationError", region.invoke(x_amzn_sagemaker_target_model="m"))
+        assert error.message == (
+            "Endpoint one is not a multi-model endpoint and does not support target model header."
+        )
+
+    play(scene)
+
+
+def test_names_of_containers_are_checked(play):
+    async def scene(region):
+        first, second = ({"Image": "a", "ContainerHostname": name} for name in ("a", "b"))
+        unnamed = {"Image": "a"}
+        for containers, mode, words in (
+            ([first, first], "Serial", "Each ContainerHostname of a model must be another"),
+            ([first, second, unnamed], "Serial", "or each: only a, b has one"),
+            ([unnamed, unnamed], "Direct", "with direct invocation needs a ContainerHostname"),
+        ):
+            config = {"Mode": mode}
+            text = await region.refused(
+                "CreateModel", ModelName="m", Containers=containers, InferenceExecutionConfig=config
+            )
+            assert words in text
 
     play(scene)
 
