@@ -145,6 +145,15 @@ MAX_PAYLOAD_IN_MB = _theirs(
     _BATCH,
     "0 means unbounded, and only in a batch transform job",
 )
+BATCH_STRATEGY = _theirs(
+    "SAGEMAKER_BATCH_STRATEGY", SERVE, _BATCH, "SINGLE_RECORD or MULTI_RECORD, if the job says"
+)
+MAX_CONCURRENT_TRANSFORMS = _theirs(
+    "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS", SERVE, _BATCH, "if the job says"
+)
+TRANSFORM_JOB_ARN = _theirs(
+    "TRANSFORM_JOB_ARN", SERVE, "sagemaker-python-sdk 2: experiments/_environment.py"
+)
 WORKERS = _theirs("SAGEMAKER_MODEL_SERVER_WORKERS", SERVE, _TOOLKIT)
 CLASSIC_WORKERS = _theirs("MODEL_SERVER_WORKERS", SERVE, _CLASSIC)
 WORKER_START = _ours(
@@ -260,8 +269,6 @@ _PREFIXES = ("BYOC_", "SAGEMAKER_", "MODEL_SERVER_")
 _LIKENESS = 0.85
 _UNREAD = frozenset(
     {
-        "SAGEMAKER_BATCH_STRATEGY",
-        "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS",
         "SAGEMAKER_CONTAINER_LOG_LEVEL",
         "SAGEMAKER_SAFE_PORT_RANGE",
         "SAGEMAKER_MODEL_SERVER_VMARGS",

@@ -30,6 +30,7 @@ from sagemaker_byoc.region.services.sagemaker.model_registry.packages import Mod
 from sagemaker_byoc.region.services.sagemaker.models import Models
 from sagemaker_byoc.region.services.sagemaker.search.search import Search
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_jobs import TransformJobs
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.services.sts import Sts
 from sagemaker_byoc.region.wire import models
@@ -120,6 +121,7 @@ def compose(
     models = Models(context, packages)
     configs = EndpointConfigs(context, models)
     endpoints = Endpoints(context, configs)
+    transform_jobs = TransformJobs(context, models)
     kinds = (
         context.tags,
         training_jobs,
@@ -128,6 +130,7 @@ def compose(
         models,
         configs,
         endpoints,
+        transform_jobs,
         Search(context),
     )
     targets, queries = _by_protocol(
@@ -150,7 +153,7 @@ def compose(
             queries=queries,
         ),
         release=context.holds.release,
-        parts=(training_jobs, endpoints),
+        parts=(training_jobs, endpoints, transform_jobs),
         last={
             "threads": context.threads.abandon,
             "ECR": registry.close,

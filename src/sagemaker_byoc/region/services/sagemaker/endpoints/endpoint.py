@@ -28,6 +28,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.instance import (
     KIND,
     Deployment,
     all_stopped,
+    for_endpoint,
 )
 from sagemaker_byoc.region.services.sagemaker.resources import Resources
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
@@ -213,7 +214,8 @@ class Endpoint:
         for uri in sorted(uris):
             images[uri] = await self._bring(uri)
         folder = self._context.work(KIND) / self.name / secrets.token_hex(4)
-        fleet = Fleet(Deployment(self.name, self._context, folder, images), plans)
+        purpose = for_endpoint(self.name, self._context)
+        fleet = Fleet(Deployment(purpose, self._context, folder, images), plans)
         await fleet.start()
         resolved = {
             uri: {"Resolved": image.resolved, "Time": now()} for uri, image in images.items()
@@ -245,7 +247,7 @@ class Endpoint:
         else:
             LOG.error("endpoint %s", self.name, exc_info=error)
             text = f"InternalServerError: {error!r}; the region's log has the traceback"
-        return _shortened(text)
+        return shortened(text)
 
     # ── the record ──
 
@@ -263,7 +265,7 @@ def _capture(document: Parameters) -> Parameters | None:
     return config if is_enabled(config) else None
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """Shorten to a FailureReason from the second line on, so that a log's end stays."""
     first, *rest = text.split("\n")
     while rest and len("\n".join([first, *rest]).encode()) > facts.FAILURE_REASON.value:

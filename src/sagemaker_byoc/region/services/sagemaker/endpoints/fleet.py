@@ -141,7 +141,7 @@ class Fleet:
             for variant, instance in new:
                 if instance in variant.instances:
                     variant.instances.remove(instance)
-            raise _failure(new[number][0].plan, error) from error
+            raise self._failure(new[number][0].plan, error) from error
 
     def _instance(self, variant: Variant) -> Instance:
         models = {
@@ -150,6 +150,12 @@ class Fleet:
             if each.data is not None
         }
         return Instance(self._deployment, variant.plan, models)
+
+    def _failure(self, variant: VariantPlan, error: BaseException) -> EndpointError:
+        if not isinstance(error, ByocError):
+            raise error
+        sentence = self._deployment.purpose.unhealthy(variant)
+        return EndpointError(f"{sentence} Cause: {error.sentence}", hint=error.hint)
 
     def _fetch_models(self) -> None:
         """Fetch each model once, however many instances use it."""
@@ -181,14 +187,3 @@ async def _start_together(instances: list[Instance]) -> tuple[int, BaseException
     error = first.exception()
     assert error is not None
     return starts.index(first), error
-
-
-def _failure(variant: VariantPlan, error: BaseException) -> EndpointError:
-    if not isinstance(error, ByocError):
-        raise error
-    return EndpointError(
-        f"The {variant.containers[0].name} container for production variant {variant.name} did not "
-        "pass the ping health check. Please check CloudWatch logs for this endpoint. "
-        f"Cause: {error.sentence}",
-        hint=error.hint,
-    )

@@ -39,6 +39,7 @@ LOG = logging.getLogger(__name__)
 GROUP = "/aws/sagemaker/Endpoints/"
 KIND = "endpoints"
 LABEL = "sagemaker-byoc.endpoint"
+ILL_SECONDS = 15.0
 
 
 def hosting_labels(context: RegionContext) -> dict[str, str]:
@@ -54,10 +55,42 @@ async def all_stopped(stops: Iterable[Awaitable[None]], whose: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """What instances are for: an endpoint, or a job that sends requests to a model."""
+
+    name: str
+    """In the names of the containers."""
+    group: str
+    """The group of their logs."""
+    labels: Mapping[str, str]
+    stream: Callable[[str, str], str]
+    """Return the name of the log stream for a variant and the id of an instance."""
+    unhealthy: Callable[[VariantPlan], str]
+    """Return SageMaker's sentence for containers that did not become healthy."""
+    ill_seconds: float
+    """Seconds without an answer to /ping after which a running container is replaced: its worker
+    may restart, or a request may keep it from answering."""
+
+
+def for_endpoint(name: str, context: RegionContext) -> Purpose:
+    return Purpose(
+        name=name,
+        group=GROUP + name,
+        labels={**hosting_labels(context), LABEL: name},
+        stream=lambda variant, instance: f"{variant}/{instance}",
+        unhealthy=lambda variant: (
+            f"The {variant.containers[0].name} container for production variant {variant.name} did "
+            "not pass the ping health check. Please check CloudWatch logs for this endpoint."
+        ),
+        ill_seconds=ILL_SECONDS,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """All that is needed to start a container, once or again."""
 
-    endpoint: str
+    purpose: Purpose
     plan: ContainerPlan
     image: Image
     model: Path | None
@@ -103,7 +136,7 @@ class ServingContainer:
         `on_end` is called from another thread when its log ends. Raise ByocError, leaving nothing,
         if that fails.
         """
-        stream = LastingStream(context.logs, GROUP + launch.endpoint, launch.stream)
+        stream = LastingStream(context.logs, launch.purpose.group, launch.stream)
         port = context.ports.take()
         try:
             container = context.engine.start(_lay_out(launch, context, port))
@@ -150,7 +183,7 @@ def _lay_out(launch: Launch, context: RegionContext, port: int) -> ContainerSpec
         model=launch.model,
         port=port,
         variables=launch.variables(context),
-        labels={**hosting_labels(context), **machine_label(), LABEL: launch.endpoint},
+        labels={**launch.purpose.labels, **machine_label()},
     )
 
 
@@ -164,8 +197,6 @@ PING_EVERY = 5.0
 _ASK_EVERY = 6
 """Pings per question to the engine: a process that outlived its container may answer /ping."""
 _LOOK_AGAIN = 1.0
-_ILL_SECONDS = 15.0
-"""Seconds without an answer after which a running container is replaced; its worker may restart."""
 _DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0)
 """Seconds before each attempt to replace a container; then its instance stays out of service."""
 _STEADY = 60.0
@@ -177,7 +208,7 @@ PING = b"GET /ping HTTP/1.1\r\nHost: model\r\n\r\n"
 class Deployment:
     """What the instances of one deployment share."""
 
-    endpoint: str
+    purpose: Purpose
     context: RegionContext
     folder: Path
     """Made at the start, removed at the end."""
@@ -192,25 +223,25 @@ class Instance:
         self, deployment: Deployment, variant: VariantPlan, models: Mapping[str, Path]
     ) -> None:
         """`models` has folders by the names of the variant's containers."""
-        context, endpoint = deployment.context, deployment.endpoint
+        context, purpose = deployment.context, deployment.purpose
         self.id = f"i-{secrets.token_hex(8)}1"
-        self.stream = f"{variant.name}/{self.id}"
+        self.stream = purpose.stream(variant.name, self.id)
         self.outstanding = 0
         """Requests under way."""
         self.is_healthy = False
         self.pools: dict[str, Pool] = {}
         """By container, in the order of the plan."""
         self._context = context
-        self._group = GROUP + endpoint
+        self._purpose = purpose
         several = len(variant.containers) > 1
         self._launches = [
             Launch(
-                endpoint=endpoint,
+                purpose=purpose,
                 plan=each,
                 image=deployment.images[each.image],
                 model=models.get(each.name),
                 folder=deployment.folder / f"{self.id}-{number}",
-                name=f"{context.prefix}-{endpoint}-{self.id}-{number}",
+                name=f"{context.prefix}-{purpose.name}-{self.id}-{number}",
                 stream=f"{self.stream}/{each.name}" if several else self.stream,
                 instance_containers=len(variant.containers),
                 startup_timeout=variant.startup_timeout,
@@ -266,6 +297,11 @@ class Instance:
         self.outstanding -= 1
         if self.outstanding == 0:
             self._idle.set()
+
+    @property
+    def is_given_up(self) -> bool:
+        """Return whether it stays out of service."""
+        return self._watch is not None and self._watch.done()
 
     def suspect(self) -> None:
         """Send no more requests until the watch, which is woken, has checked the instance."""
@@ -345,8 +381,9 @@ class Instance:
             code = await self._exit_code()
             if code is not None:
                 return f"it ended with exit code {code}"
-            if ill_since is not None and loop.time() - ill_since > _ILL_SECONDS:
-                return f"/ping was not 200 for {_ILL_SECONDS:.0f} s"
+            patience = self._purpose.ill_seconds
+            if ill_since is not None and loop.time() - ill_since > patience:
+                return f"/ping was not 200 for {patience:.0f} s"
 
     async def _answers(self) -> bool:
         """Return whether each container answers /ping with 200 within SageMaker's 2 s."""
@@ -389,6 +426,7 @@ class Instance:
         return None
 
     def _say(self, text: str) -> None:
-        stream = LastingStream(self._context.logs, self._group, self._launches[0].stream)
+        group = self._purpose.group
+        stream = LastingStream(self._context.logs, group, self._launches[0].stream)
         stream.write(f"byoc: container of {self.stream}: {text}")
         stream.close()

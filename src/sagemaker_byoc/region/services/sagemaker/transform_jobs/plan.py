@@ -88,9 +88,14 @@ class TransformPlan:
     capture: CapturePlan | None
     gives_ids: bool
 
+    @property
+    def folder(self) -> str:
+        """The start of the keys of its outputs: empty, or with a slash at its end."""
+        return f"{self.prefix}/" if self.prefix else ""
+
     def output_key(self, relative: str) -> str:
         """Return the key of the output for the object of that name below the input's prefix."""
-        return f"{self.prefix}/{relative}.out" if self.prefix else f"{relative}.out"
+        return f"{self.folder}{relative}.out"
 
 
 def refuse(message: str) -> AwsError:

@@ -201,7 +201,7 @@ def test_a_stop_that_fails_is_logged(play, monkeypatch, caplog):
 
 def test_the_watch_outlives_an_engine_that_cannot_tell(play, monkeypatch):
     """The container is replaced when it answers no longer, though its state is unknown."""
-    monkeypatch.setattr(instance, "_ILL_SECONDS", 0.0)
+    monkeypatch.setattr(instance, "ILL_SECONDS", 0.0)
     monkeypatch.setattr(instance, "_LOOK_AGAIN", 0.01)
     monkeypatch.setattr(instance, "PING_EVERY", 0.01)
 

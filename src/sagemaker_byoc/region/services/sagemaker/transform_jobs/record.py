@@ -1,0 +1,53 @@
+"""A transform job's document: what DescribeTransformJob returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sagemaker_byoc.region.core.polling import Subject
+from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Status, has_ended
+from sagemaker_byoc.region.services.sagemaker.resources import echoed
+from sagemaker_byoc.region.wire.operations import Parameters
+
+TRANSFORM_JOB = JobKind(
+    noun="transform job",
+    member="TransformJob",
+    resource="transform-job",
+    folder="transform-jobs",
+    group="/aws/sagemaker/TransformJobs",
+    work="Transform",
+    mark="transform-",
+    subject=Subject(
+        look=lambda document: (document["TransformJobStatus"],),
+        has_ended=has_ended("TransformJob"),
+        hold=5.0,
+        settle=2.0,
+        sdk_first=45.0,
+        sdk_hold=5.0,
+    ),
+    event="SageMaker Transform Job State Change",
+)
+"""The seconds are those of training jobs: the SDKs wait for both in the same way."""
+_DEFAULTS = {
+    "TransformInput": {"CompressionType": "None", "SplitType": "None"},
+    "TransformOutput": {"AssembleWith": "None", "KmsKeyId": ""},
+    "DataProcessing": {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"},
+}
+"""What AWS describes if the request leaves it out."""
+
+
+def new_document(request: Mapping[str, Any], arn: str) -> Parameters:
+    time = now()
+    defaults = {
+        member: {**values, **(request.get(member) or {})} for member, values in _DEFAULTS.items()
+    }
+    return {
+        **echoed(dict(request), "DescribeTransformJobResponse"),
+        **defaults,
+        "TransformJobArn": arn,
+        "TransformJobStatus": Status.IN_PROGRESS.value,
+        "CreationTime": time,
+        "LastModifiedTime": time,
+    }

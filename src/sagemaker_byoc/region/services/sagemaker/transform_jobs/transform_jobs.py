@@ -1,0 +1,92 @@
+"""Transform jobs of the region: their requests, on models that any client has created here."""
+
+from __future__ import annotations
+
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.region.containers.specs import JOB_LABEL
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import VariantPlan
+from sagemaker_byoc.region.services.sagemaker.jobs import inputs
+from sagemaker_byoc.region.services.sagemaker.jobs.job_operations import Jobs
+from sagemaker_byoc.region.services.sagemaker.models import Models
+from sagemaker_byoc.region.services.sagemaker.resources import invalid
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import TransformPlan, plan_of
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.record import (
+    TRANSFORM_JOB,
+    new_document,
+)
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_run import (
+    TransformJob,
+    TransformRun,
+)
+from sagemaker_byoc.region.wire.operations import Operations, Parameters
+
+
+class TransformJobs(Jobs[TransformRun]):
+    def __init__(self, context: RegionContext, models: Models) -> None:
+        super().__init__(context, TRANSFORM_JOB)
+        self._models = models.resources
+
+    def operations(self) -> Operations:
+        return {**super().operations(), "DescribeTransformJob": self._describe}
+
+    async def _describe(self, request: Parameters) -> Parameters:
+        document = await self.resources.describe(request)
+        return {name: value for name, value in document.items() if name != "LastModifiedTime"}
+
+    def _prepare(self, request: Parameters) -> tuple[Parameters, TransformRun]:
+        plan = plan_of(request)
+        variant = self._variant(plan)
+        images = {
+            each.image: self._context.images.resolve(each.image) for each in variant.containers
+        }
+        self._check_storage(plan)
+        job = TransformJob(
+            kind=TRANSFORM_JOB,
+            name=plan.name,
+            request=request,
+            context=self._context,
+            hosts=plan.source.hosts,
+            plan=plan,
+            variant=variant,
+            images=images,
+        )
+        run = TransformRun(job, self._record(plan.name), self._forget)
+        return new_document(request, self.resources.arn(plan.name)), run
+
+    def _variant(self, plan: TransformPlan) -> VariantPlan:
+        """Return the model as it is now: the job does not notice when it is deleted."""
+        variant = VariantPlan.from_document(
+            {
+                "VariantName": "AllTraffic",
+                "Model": self._models.get(plan.model),
+                "InitialInstanceCount": plan.instances,
+                "InstanceType": plan.instance_type,
+            }
+        )
+        if variant.is_direct:
+            raise invalid(
+                f"The containers of model {plan.model} are invoked directly. A transform job needs "
+                "a model with InferenceExecutionConfig.Mode Serial"
+            )
+        return variant
+
+    def _check_storage(self, plan: TransformPlan) -> None:
+        store = self._context.store
+        wanted = {"TransformOutput.S3OutputPath": plan.bucket}
+        if plan.capture is not None:
+            wanted["DataCaptureConfig.DestinationS3Uri"] = plan.capture.bucket
+        for where, bucket in wanted.items():
+            if not store.has_bucket(bucket):
+                raise invalid(f"{where}: there is no bucket {bucket!r}. Create it first")
+        try:
+            inputs.require_items(store, plan.source)
+        except inputs.DownloadError:
+            return  # the job reports it, as in the cloud
+
+    def _sweep(self, name: str) -> None:
+        """Remove the instances that a killed region left. Raise ByocError."""
+        work = self._context.work(self.kind.folder) / name
+        trees = [Tree(folder) for folder in work.glob("i-*") if folder.is_dir()]
+        label = {JOB_LABEL: f"{self.kind.mark}{name}"}
+        self._context.engine.sweep({**self._context.labels, **label}, trees)
