@@ -14,7 +14,6 @@ from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import DockerImages, Images, Pushed
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.services.cloudwatch.cloudwatch import CloudWatch
-from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 from sagemaker_byoc.region.services.ecr.ecr import Registry
 from sagemaker_byoc.region.services.iam import Iam
 from sagemaker_byoc.region.services.logs.log_store import LogStore
@@ -103,7 +102,6 @@ def compose(
     if not store.has_bucket(default_bucket(account)):
         store.create_bucket(default_bucket(account))
     logs = LogStore(state / "logs")
-    metrics = MetricStore(state / "metrics")
     s3 = S3(store, account, None if access.is_open else access.credentials.secret_of)
     registry = Registry(state=state, account=account, url=access.url)
     context = RegionContext(
@@ -115,6 +113,7 @@ def compose(
         logs=logs,
         access=access,
     )
+    cloudwatch = CloudWatch(state / "metrics", context.metrics, account)
     training_jobs = TrainingJobs(context)
     groups = ModelPackageGroups(context)
     packages = ModelPackages(context, groups)
@@ -135,7 +134,7 @@ def compose(
     )
     targets, queries = _by_protocol(
         {
-            "cloudwatch": CloudWatch(metrics, account).operations(),
+            "cloudwatch": cloudwatch.operations(),
             "ecr": registry.operations(),
             "iam": Iam(account).operations(),
             "logs": Logs(logs, account).operations(),
@@ -153,12 +152,12 @@ def compose(
             queries=queries,
         ),
         release=context.holds.release,
-        parts=(training_jobs, endpoints, transform_jobs),
+        parts=(training_jobs, endpoints, transform_jobs, cloudwatch),
         last={
             "threads": context.threads.abandon,
             "ECR": registry.close,
             "S3": s3.close,
-            "CloudWatch": metrics.close,
+            "CloudWatch": context.metrics.close,
         },
     )
 

@@ -1,24 +1,62 @@
-"""The operations of CloudWatch, on a MetricStore."""
+"""CloudWatch: the operations on metrics and alarms, and the thread that evaluates the alarms."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.event_bus import Event
 from sagemaker_byoc.region.services.cloudwatch import metric_queries
+from sagemaker_byoc.region.services.cloudwatch.alarm_actions import AlarmActions
+from sagemaker_byoc.region.services.cloudwatch.alarm_book import AlarmBook
+from sagemaker_byoc.region.services.cloudwatch.alarm_ticker import AlarmTicker
+from sagemaker_byoc.region.services.cloudwatch.alarms import Alarms
 from sagemaker_byoc.region.services.cloudwatch.metric_data import put_metric_data
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
+LOG = logging.getLogger(__name__)
+
+
+def _log(event: Event) -> None:
+    LOG.info("%s: %s", event.detail_type, event.detail["alarmName"])
+
 
 class CloudWatch:
+    """A Part of the region: its alarms are evaluated between `start` and `close`.
+
+    `publish` gets an event for each change of an alarm's state.
+    """
+
     def __init__(
-        self, store: MetricStore, account: Account, *, clock: Callable[[], float] = time.time
+        self,
+        folder: Path,
+        store: MetricStore,
+        account: Account,
+        *,
+        clock: Callable[[], float] = time.time,
+        publish: Callable[[Event], None] = _log,
     ) -> None:
         self._store = store
         self._account = account
         self._clock = clock
+        self._book = AlarmBook(folder, account, clock, publish)
+        self._ticker = AlarmTicker(self._book, store, clock)
+
+    @property
+    def actions(self) -> AlarmActions:
+        """What other services register their handlers of alarm actions with."""
+        return self._book.actions
+
+    def start(self) -> None:
+        self._ticker.start()
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._end)
 
     def operations(self) -> Operations:
         return {
@@ -26,7 +64,12 @@ class CloudWatch:
             "GetMetricStatistics": self._get_statistics,
             "ListMetrics": self._list_metrics,
             "PutMetricData": self._put_data,
+            **Alarms(self._book).operations(),
         }
+
+    def _end(self) -> None:
+        self._ticker.close()
+        self._book.close()
 
     def _put_data(self, parameters: Parameters) -> Parameters:
         return put_metric_data(self._store, parameters, self._clock())

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.region.services.cloudwatch.metric_store import NO_UNIT, MetricStore
-from sagemaker_byoc.region.services.cloudwatch.period_file import Metric
+from sagemaker_byoc.region.services.cloudwatch.metric import NO_UNIT, Metric
+from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 from sagemaker_byoc.region.services.cloudwatch.summaries import LARGEST, Summary
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 

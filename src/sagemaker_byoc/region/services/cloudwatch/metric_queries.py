@@ -6,15 +6,15 @@ import base64
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sagemaker_byoc.region.core import paging
+from sagemaker_byoc.region.services.cloudwatch.metric import Metric
 from sagemaker_byoc.region.services.cloudwatch.metric_data import invalid_value
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore, Point
-from sagemaker_byoc.region.services.cloudwatch.period_file import Metric
 from sagemaker_byoc.region.services.cloudwatch.summaries import SIMPLE, Statistic, parse_statistic
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
@@ -138,7 +138,7 @@ def list_metrics(
     return {"Metrics": [metric_document(metric) for metric in part], "NextToken": token}
 
 
-def read_metric(document: Parameters) -> Metric:
+def read_metric(document: Mapping[str, Any]) -> Metric:
     """Return the metric that Namespace, MetricName and Dimensions name."""
     pairs = {each["Name"]: each["Value"] for each in document.get("Dimensions", ())}
     return Metric.of(document["Namespace"], document["MetricName"], pairs)

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.region.services.cloudwatch.metric import NO_UNIT, Metric
 from sagemaker_byoc.region.services.cloudwatch.period_file import (
     OLDEST,
-    Metric,
     PeriodFile,
     Periods,
     Series,
@@ -34,7 +34,6 @@ RETENTION_SECONDS = 3600.0
 """Time between two runs of the retention."""
 _END_OF_TIME = 1e11
 """In seconds since 1970, in the year 5138."""
-NO_UNIT = "None"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ next longer one, and at last deleted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from sagemaker_byoc.region.services.cloudwatch.database import Transaction, connect
+from sagemaker_byoc.region.services.cloudwatch.metric import Metric
 from sagemaker_byoc.region.services.cloudwatch.summaries import Summary
 
 _HOUR, _DAY = 3600, 86_400
@@ -46,20 +47,6 @@ SELECT time, count, total, minimum, maximum, samples FROM periods
 WHERE series = ? AND time < ? AND seconds = ?
 """
 _DELETE_OLD = "DELETE FROM periods WHERE series = ? AND time < ? AND seconds = ?"
-
-Dimensions: TypeAlias = tuple[tuple[str, str], ...]
-"""Names and values, sorted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    namespace: str
-    name: str
-    dimensions: Dimensions
-
-    @classmethod
-    def of(cls, namespace: str, name: str, dimensions: Mapping[str, str]) -> Metric:
-        return cls(namespace, name, tuple(sorted(dimensions.items())))
 
 
 @dataclass(slots=True)

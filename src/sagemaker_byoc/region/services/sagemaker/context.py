@@ -16,6 +16,7 @@ from sagemaker_byoc.region.core.polling import Holds
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, Resources
@@ -47,6 +48,11 @@ class RegionContext:
 
     kinds: dict[str, Resources] = field(default_factory=dict)
     """The resources of each kind by its member, such as `TrainingJob`; see `resources`."""
+
+    @cached_property
+    def metrics(self) -> MetricStore:
+        """Where jobs and endpoints put the values of their metrics."""
+        return MetricStore(self.state / "metrics")
 
     @cached_property
     def tags(self) -> Tags:

@@ -20,7 +20,7 @@ MINUTE = NOW.replace(second=0)
 @pytest.fixture
 def api(tmp_path):
     store = MetricStore(tmp_path, clock=NOW.timestamp)
-    operations = CloudWatch(store, Account(), clock=NOW.timestamp).operations()
+    operations = CloudWatch(tmp_path, store, Account(), clock=NOW.timestamp).operations()
 
     def call(name, **parameters):
         return operations[name](parameters)
@@ -93,8 +93,10 @@ def test_no_member_is_ignored(api):
         "EntityMetricData": [{"MetricData": [{"MetricName": "m", "Value": 1.0}]}],
         "NextToken": None,
     }
+    names = ("PutMetricData", "GetMetricData", "GetMetricStatistics", "ListMetrics")
+    operations = {name: api.operations[name] for name in names}
     always = ("MetricData", "Statistics")
-    assert unread_members("cloudwatch", api.operations, always=always, **known) == set()
+    assert unread_members("cloudwatch", operations, always=always, **known) == set()
 
 
 def test_values_come_back_as_statistics(api):

@@ -12,8 +12,8 @@ import threading
 import pytest
 
 from sagemaker_byoc.region.services.cloudwatch import metric_store
+from sagemaker_byoc.region.services.cloudwatch.metric import Metric
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
-from sagemaker_byoc.region.services.cloudwatch.period_file import Metric
 from sagemaker_byoc.region.services.cloudwatch.summaries import Summary
 
 NOW = 1_800_000_000 - 1_800_000_000 % 3600
@@ -126,7 +126,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
-from sagemaker_byoc.region.services.cloudwatch.period_file import Metric
+from sagemaker_byoc.region.services.cloudwatch.metric import Metric
 store = MetricStore(Path(sys.argv[1]))
 metrics = [Metric.of("n", str(number), {}) for number in range(50)]
 for metric in metrics:

@@ -1,0 +1,158 @@
+"""What alarms do when their state changes: a handler for each kind of action.
+
+A service of the region registers a handler for the ARNs that it answers. A URL gets a POST with the
+message that an SNS topic would get: that is ours, since the region has no SNS.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.services.cloudwatch.alarm_changes import AlarmChange
+from sagemaker_byoc.region.services.cloudwatch.alarm_history import ACTION, AlarmHistory
+
+LOG = logging.getLogger(__name__)
+
+QUEUED = 1000
+"""Actions that may wait; further ones fail."""
+HTTP_SECONDS = 10.0
+_CLOSING_SECONDS = 5.0
+URLS = ("http://", "https://")
+
+AlarmAction: TypeAlias = Callable[[AlarmChange, str], None]
+"""A function of a change and the action's ARN or URL. What it raises is the history's error."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    prefix: str
+    run: AlarmAction
+    is_repeated: bool
+
+
+class AlarmActions:
+    """Runs actions one after the other, in a thread of its own, and records their outcomes."""
+
+    def __init__(self, history: AlarmHistory, account: Account, clock: Callable[[], float]) -> None:
+        self._history = history
+        self._account = account
+        self._clock = clock
+        self._kinds = [_Kind(prefix, self._post, is_repeated=False) for prefix in URLS]
+        self._queue: queue.Queue[tuple[AlarmChange, str] | None] = queue.Queue(QUEUED)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def register(self, prefix: str, run: AlarmAction, *, is_repeated: bool = False) -> None:
+        """Let `run` do the actions that begin with `prefix`.
+
+        With `is_repeated` it is called at each evaluation while the state lasts, as auto scaling
+        policies are.
+        """
+        self._kinds.append(_Kind(prefix, run, is_repeated))
+
+    def start(self, change: AlarmChange, *, is_repetition: bool = False) -> None:
+        """Queue the actions of the alarm's state. Never raise, and never wait."""
+        if not change.alarm["ActionsEnabled"]:
+            return
+        for action in change.alarm[MEMBERS[change.state]]:
+            kind = self._find(action)
+            if is_repetition and not (kind and kind.is_repeated):
+                continue
+            if kind is None:
+                error = "not delivered: this local region has nothing that answers it"
+                self._record(change, action, error)
+                continue
+            self._begin()
+            try:
+                self._queue.put_nowait((change, action))
+            except queue.Full:
+                self._record(change, action, f"not delivered: {QUEUED} actions wait already")
+
+    def close(self) -> None:
+        """Run what is queued, for at most 5 s. Idempotent."""
+        with self._lock:
+            self._is_closed = True
+            thread = self._thread
+        if thread is None:
+            return
+        try:
+            self._queue.put(None, timeout=_CLOSING_SECONDS)
+        except queue.Full:
+            return
+        thread.join(_CLOSING_SECONDS)
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(
+                    target=self._run, name="byoc-alarm-actions", daemon=True
+                )
+                self._thread.start()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            change, action = item
+            kind = self._find(action)
+            assert kind is not None, action
+            try:
+                kind.run(change, action)
+                error = ""
+            except Exception as failure:  # noqa: BLE001 - the history has it
+                error = str(failure) or type(failure).__name__
+            self._record(change, action, error)
+
+    def _find(self, action: str) -> _Kind | None:
+        return next((each for each in self._kinds if action.startswith(each.prefix)), None)
+
+    def _record(self, change: AlarmChange, action: str, error: str) -> None:
+        if error:
+            LOG.warning("alarm %s: action %s: %s", change.name, action, error)
+        outcome = "Failed to execute" if error else "Successfully executed"
+        data: dict[str, Any] = {
+            "actionState": "Failed" if error else "Succeeded",
+            "notificationResource": action,
+            "stateUpdateTimestamp": round(change.alarm["StateUpdatedTimestamp"].timestamp() * 1000),
+            "error": error or None,
+        }
+        summary = f"{outcome} action {action}"
+        self._history.add(change.name, ACTION, summary, data, now=self._clock())
+
+    def _post(self, change: AlarmChange, url: str) -> None:
+        body = json.dumps(change.notification(self._account)).encode()
+        request = urllib.request.Request(  # noqa: S310 - a URL of http or https
+            url, body, {"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            with _OPENER.open(request, timeout=HTTP_SECONDS):
+                pass
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
+
+
+MEMBERS = {
+    "OK": "OKActions",
+    "ALARM": "AlarmActions",
+    "INSUFFICIENT_DATA": "InsufficientDataActions",
+}
+"""The member that has the actions of a state."""
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would become a GET elsewhere: it is an error."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)

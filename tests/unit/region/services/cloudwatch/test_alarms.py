@@ -1,0 +1,498 @@
+"""Alarms: requests, evaluation over time, history, actions, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from tests.support.members import unread_members
+
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.services.cloudwatch import alarm_actions, alarm_book, alarm_history
+from sagemaker_byoc.region.services.cloudwatch.cloudwatch import CloudWatch
+from sagemaker_byoc.region.services.cloudwatch.metric import Metric
+from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
+from sagemaker_byoc.region.wire.operations import AwsError
+
+START = 1_800_000_000.0
+METRIC = Metric.of("n", "m", {})
+ALARM = {
+    "AlarmName": "high",
+    "Namespace": "n",
+    "MetricName": "m",
+    "Statistic": "Average",
+    "Period": 60,
+    "EvaluationPeriods": 1,
+    "Threshold": 90.0,
+    "ComparisonOperator": "GreaterThanThreshold",
+}
+SCALING = "arn:aws:autoscaling:us-east-1:000000000000:scalingPolicy:x"
+
+
+class Bench:
+    """CloudWatch with a clock that a test moves, and its alarms evaluated when a test says so."""
+
+    def __init__(self, folder):
+        self.now = START + 30
+        self.events = []
+        self.folder = folder
+        self.store = MetricStore(folder, clock=lambda: self.now)
+        self.open()
+
+    def open(self):
+        self.cloudwatch = CloudWatch(
+            self.folder,
+            self.store,
+            Account(),
+            clock=lambda: self.now,
+            publish=self.events.append,
+        )
+        self.operations = self.cloudwatch.operations()
+
+    def __call__(self, name, **parameters):
+        return self.operations[name](parameters)
+
+    def close(self):
+        asyncio.run(self.cloudwatch.close())
+
+    def put(self, **more):
+        self("PutMetricAlarm", **{**ALARM, **more})
+
+    def minute(self, value=None):
+        """A value of this minute, and the evaluation after its end."""
+        if value is not None:
+            self.store.put(METRIC, value, self.now)
+        self.now += 60
+        self.tick()
+
+    def tick(self):
+        self.cloudwatch._ticker.tick()
+
+    def alarm(self, name="high"):
+        (found,) = self("DescribeAlarms", AlarmNames=[name])["MetricAlarms"]
+        return found
+
+    def state(self, name="high"):
+        return self.alarm(name)["StateValue"]
+
+    def history(self, **parameters):
+        items = self("DescribeAlarmHistory", **parameters)["AlarmHistoryItems"]
+        return [item["HistorySummary"] for item in items]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()
+    bench.store.close()
+
+
+def refusal(call, *arguments, **parameters):
+    with pytest.raises(AwsError) as found:
+        call(*arguments, **parameters)
+    return found.value
+
+
+def test_no_member_is_ignored(bench):
+    names = [name for name in bench.operations if "Metric" not in name or "Alarm" in name]
+    operations = {name: bench.operations[name] for name in names}
+    arn = "arn:aws:cloudwatch:us-east-1:000000000000:alarm:high"
+    known = {
+        **ALARM, "AlarmNames": ["high"], "ResourceARN": arn, "TreatMissingData": "missing",
+        "ExtendedStatistic": "p50", "EvaluateLowSampleCountPercentile": "ignore",
+        "AlarmTypes": ["MetricAlarm"], "NextToken": None, "TagKeys": ["a"], "MaxRecords": 5,
+        "Tags": [{"Key": "a", "Value": "b"}], "StateReasonData": "{}", "AlarmNamePrefix": "h",
+    }  # fmt: skip
+    always = (*ALARM,)
+    unread = unread_members("cloudwatch", operations, bench.put, always=always, **known)
+    assert unread == set()
+
+
+def test_a_new_alarm_has_insufficient_data_until_it_is_evaluated(bench):
+    bench.put(AlarmDescription="words", AlarmActions=["arn:x"], Unit="Count")
+    alarm = bench.alarm()
+    assert alarm["StateValue"] == "INSUFFICIENT_DATA"
+    assert alarm["StateReason"] == "Unchecked: Initial alarm creation"
+    assert alarm["AlarmArn"] == "arn:aws:cloudwatch:us-east-1:000000000000:alarm:high"
+    assert alarm["AlarmDescription"] == "words"
+    assert (alarm["AlarmActions"], alarm["OKActions"]) == (["arn:x"], [])
+    assert alarm["ActionsEnabled"] is True
+
+
+def test_states_follow_the_values(bench):
+    bench.put(TreatMissingData="missing")
+    bench.minute(10.0)
+    assert bench.state() == "OK"
+    bench.minute(95.0)
+    assert bench.state() == "ALARM"
+    assert "1 out of the last 1 datapoint [95.0" in bench.alarm()["StateReason"]
+    bench.minute(10.0)
+    assert bench.state() == "OK"
+    assert bench.history(HistoryItemType="StateUpdate") == [
+        "Alarm updated from ALARM to OK",
+        "Alarm updated from OK to ALARM",
+        "Alarm updated from INSUFFICIENT_DATA to OK",
+    ]
+    # Three more periods are looked at before there is no value at all.
+    for _ in range(3):
+        bench.minute()
+    assert bench.state() == "INSUFFICIENT_DATA"
+
+
+def test_m_out_of_n(bench):
+    bench.put(EvaluationPeriods=3, DatapointsToAlarm=2)
+    states = []
+    for value in (95.0, 10.0, 10.0, 95.0, 10.0, 95.0):
+        bench.minute(value)
+        states.append(bench.state())
+    assert states == ["INSUFFICIENT_DATA", "OK", "OK", "OK", "OK", "ALARM"]
+
+
+def test_an_alarm_is_evaluated_once_per_period(bench, monkeypatch):
+    read = []
+    original = bench.store.read
+    monkeypatch.setattr(bench.store, "read", lambda *given: read.append(1) or original(*given))
+    bench.put()
+    for _ in range(120):
+        bench.tick()
+        bench.now += 1
+    assert len(read) == 3  # at once, and after two minutes
+    bench.put(Threshold=1.0)
+    bench.tick()
+    assert len(read) == 4
+
+
+def test_a_short_period_is_evaluated_that_often(bench):
+    bench.put(Period=10, EvaluationPeriods=1)
+    bench.tick()
+    bench.store.put(METRIC, 100.0, bench.now, resolution=1)
+    bench.now += 12
+    bench.tick()
+    assert bench.state() == "ALARM"
+
+
+def test_a_clock_that_is_set_back_stops_no_alarm(bench):
+    bench.put()
+    bench.minute(95.0)
+    assert bench.state() == "ALARM"
+    bench.now -= 7200
+    bench.minute(10.0)
+    assert bench.state() == "OK"
+
+
+def test_everything_survives_a_restart(bench):
+    bench.put(Tags=[{"Key": "a", "Value": "b"}])
+    bench.minute(95.0)
+    before, history = bench.alarm(), bench.history()
+    bench.close()
+    bench.open()
+    assert bench.alarm() == before
+    assert bench.history() == history
+    arn = before["AlarmArn"]
+    assert bench("ListTagsForResource", ResourceARN=arn)["Tags"] == [{"Key": "a", "Value": "b"}]
+    bench.minute(10.0)
+    assert bench.state() == "OK"
+
+
+def test_an_update_keeps_the_state_and_the_tags(bench):
+    bench.put(Tags=[{"Key": "a", "Value": "b"}], AlarmDescription="old")
+    bench.minute(95.0)
+    bench.now += 1
+    bench.put(Threshold=99.0, Tags=[{"Key": "c", "Value": "d"}])
+    alarm = bench.alarm()
+    assert (alarm["StateValue"], alarm["Threshold"]) == ("ALARM", 99.0)
+    assert "AlarmDescription" not in alarm
+    tags = bench("ListTagsForResource", ResourceARN=alarm["AlarmArn"])["Tags"]
+    assert tags == [{"Key": "a", "Value": "b"}]
+    assert bench.history()[0] == 'Alarm "high" updated'
+
+
+def test_changes_are_published_as_aws_publishes_them(bench):
+    bench.put(AlarmDescription="words", Dimensions=[{"Name": "d", "Value": "v"}])
+    bench("SetAlarmState", AlarmName="high", StateValue="ALARM", StateReason="a test")
+    (event,) = bench.events
+    document = event.document(Account())
+    assert document["detail-type"] == "CloudWatch Alarm State Change"
+    assert document["source"] == "aws.cloudwatch"
+    assert document["resources"] == [bench.alarm()["AlarmArn"]]
+    detail = document["detail"]
+    assert detail["alarmName"] == "high"
+    assert detail["state"] == {
+        "value": "ALARM", "reason": "a test", "timestamp": "2027-01-15T08:00:30.000+0000"
+    }  # fmt: skip
+    assert detail["previousState"]["value"] == "INSUFFICIENT_DATA"
+    metric = {"namespace": "n", "name": "m", "dimensions": {"d": "v"}}
+    assert detail["configuration"]["metrics"][0]["metricStat"]["metric"] == metric
+    json.dumps(document)
+
+
+def test_a_state_that_is_set_lasts_until_the_next_evaluation(bench):
+    bench.put()
+    bench.minute(10.0)
+    bench("SetAlarmState", AlarmName="high", StateValue="ALARM", StateReason="a test")
+    assert bench.state() == "ALARM"
+    bench.minute(10.0)
+    assert bench.state() == "OK"
+    error = refusal(bench, "SetAlarmState", AlarmName="none", StateValue="OK", StateReason="a test")
+    assert (error.code, error.status) == ("ResourceNotFound", 404)
+    error = refusal(
+        bench, "SetAlarmState", AlarmName="high", StateValue="OK", StateReason="x",
+        StateReasonData="{",
+    )  # fmt: skip
+    assert error.code == "InvalidFormat"
+
+
+def test_actions_of_each_state(bench):
+    done = []
+    bench.cloudwatch.actions.register("arn:mine:", lambda change, arn: done.append(arn))
+    bench.put(
+        OKActions=["arn:mine:ok"], AlarmActions=["arn:mine:alarm", "arn:aws:sns:x:y:z"],
+        InsufficientDataActions=["arn:mine:none"],
+    )  # fmt: skip
+    bench.minute(95.0)
+    bench.minute(95.0)
+    bench.minute(10.0)
+    bench.close()
+    assert done == ["arn:mine:alarm", "arn:mine:ok"]
+    bench.open()
+    assert sorted(bench.history(HistoryItemType="Action")) == [
+        "Failed to execute action arn:aws:sns:x:y:z",
+        "Successfully executed action arn:mine:alarm",
+        "Successfully executed action arn:mine:ok",
+    ]
+    items = bench("DescribeAlarmHistory", HistoryItemType="Action")["AlarmHistoryItems"]
+    (failed,) = (item for item in items if "Failed" in item["HistorySummary"])
+    assert "not delivered" in json.loads(failed["HistoryData"])["error"]
+
+
+def test_a_repeated_action_gets_new_values_while_the_state_lasts(bench):
+    seen = []
+    bench.cloudwatch.actions.register(
+        "arn:aws:autoscaling:",
+        lambda change, arn: seen.append(json.loads(change.alarm["StateReasonData"])),
+        is_repeated=True,
+    )
+    bench.put(AlarmActions=[SCALING, "arn:other:x"])
+    bench.minute(95.0)
+    bench.minute(97.0)
+    bench.minute(10.0)
+    bench.close()
+    assert [each["recentDatapoints"] for each in seen] == [[95.0], [97.0]]
+    bench.open()
+    assert len(bench.history(HistoryItemType="Action")) == 3
+
+
+def test_disabled_actions_do_not_run(bench):
+    done = []
+    bench.cloudwatch.actions.register("arn:", lambda change, arn: done.append(change.state))
+    bench.put(AlarmActions=["arn:a"], OKActions=["arn:a"])
+    bench("DisableAlarmActions", AlarmNames=["high", "none"])
+    assert bench.alarm()["ActionsEnabled"] is False
+    bench.minute(95.0)
+    bench("EnableAlarmActions", AlarmNames=["high"])
+    bench.minute(10.0)
+    bench.close()
+    assert done == ["OK"]
+    bench.open()
+    assert 'Actions of alarm "high" disabled' in bench.history()
+
+
+def test_an_action_that_fails_is_in_the_history(bench):
+    def fail(change, arn):
+        raise RuntimeError("out of order \ud800")
+
+    bench.cloudwatch.actions.register("arn:", fail)
+    bench.put(AlarmActions=["arn:a", "arn:\ud800"])
+    bench.minute(95.0)
+    bench.close()
+    bench.open()
+    assert len(bench.history(HistoryItemType="Action")) == 2
+
+
+def test_actions_that_wait_are_bounded(bench, monkeypatch):
+    monkeypatch.setattr(alarm_actions, "QUEUED", 1)
+    bench.close()
+    bench.open()
+    begun, go = threading.Event(), threading.Event()
+
+    def wait(change, arn):
+        begun.set()
+        assert go.wait(30)
+
+    bench.cloudwatch.actions.register("arn:", wait)
+    bench.put(AlarmActions=["arn:1"])
+    bench.minute(95.0)
+    assert begun.wait(30)
+    bench.put(AlarmName="low", AlarmActions=["arn:2", "arn:3"])
+    bench("SetAlarmState", AlarmName="low", StateValue="ALARM", StateReason="a test")
+    assert bench.history(AlarmName="low")[0] == "Failed to execute action arn:3"
+    go.set()
+
+
+class Receiver(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append((self.path, json.loads(body)))
+        status = {"/bad": 500, "/moved": 302}.get(self.path, 200)
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        server.seen = []
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_urls_get_the_message_of_a_topic(bench, server):
+    url = f"http://127.0.0.1:{server.server_port}"
+    bench.put(AlarmActions=[f"{url}/good", f"{url}/bad", f"{url}/moved", "http://127.0.0.1:1/none"])
+    bench.minute(95.0)
+    bench.close()
+    assert [path for path, _ in server.seen] == ["/good", "/bad", "/moved"]
+    message = server.seen[0][1]
+    assert (message["OldStateValue"], message["NewStateValue"]) == ("INSUFFICIENT_DATA", "ALARM")
+    assert message["Trigger"]["Statistic"] == "AVERAGE"
+    bench.open()
+    outcomes = [summary.split()[0] for summary in bench.history(HistoryItemType="Action")]
+    assert sorted(outcomes) == ["Failed", "Failed", "Failed", "Successfully"]
+
+
+BAD = [
+    ({"Period": 15}, "ValidationError", "Period must be 10, 20, 30 or a multiple of 60"),
+    ({"Period": 60, "EvaluationPeriods": 1441}, "ValidationError", "more than a day"),
+    ({"Period": 3600, "EvaluationPeriods": 169}, "ValidationError", "more than a week"),
+    ({"DatapointsToAlarm": 2}, "ValidationError", "DatapointsToAlarm"),
+    ({"TreatMissingData": "maybe"}, "ValidationError", "breaching, notBreaching, ignore, missing"),
+    ({"EvaluateLowSampleCountPercentile": "x"}, "ValidationError", "evaluate, ignore"),
+    ({"ComparisonOperator": "LessThanLowerThreshold"}, "ValidationError", "anomaly detection"),
+    ({"Metrics": []}, "ValidationError", "Metrics is not supported"),
+    ({"EvaluationWindow": {}}, "ValidationError", "EvaluationWindow is not supported"),
+    ({"ExtendedStatistic": "p50"}, "InvalidParameterCombination", "Exactly one"),
+    ({"AlarmName": "a\nb"}, "InvalidParameterValue", "AlarmName"),
+    ({"AlarmName": "\ud800"}, "InvalidParameterValue", "AlarmName"),
+    ({"Dimensions": [{"Name": "a", "Value": "\t"}]}, "InvalidParameterValue", "Dimensions.member"),
+    ({"Tags": [{"Key": str(number), "Value": ""} for number in range(51)]},
+     "InvalidParameterValue", "at most 50 tags"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "code", "words"), BAD)
+def test_alarms_that_are_refused(bench, change, code, words):
+    error = refusal(bench.put, **change)
+    assert error.code == code
+    assert words in error.message
+    assert bench("DescribeAlarms")["MetricAlarms"] == []
+
+
+@pytest.mark.parametrize("name", ["MetricName", "Threshold", "Period", "Statistic"])
+def test_members_that_an_alarm_needs(bench, name):
+    parameters = {key: value for key, value in ALARM.items() if key != name}
+    error = refusal(bench, "PutMetricAlarm", **parameters)
+    assert name in error.message
+
+
+@pytest.mark.parametrize("name", ["../x", "日本", "a/b", "x" * 255, "."])
+def test_names_of_any_characters(bench, name):
+    bench.put(AlarmName=name)
+    bench.minute(95.0)
+    bench.close()
+    bench.open()
+    assert bench.state(name) == "ALARM"
+    assert bench.history(AlarmName=name)[0].startswith("Alarm updated")
+
+
+def test_alarms_are_found_by_name_state_and_action(bench):
+    bench.put(AlarmName="a1", AlarmActions=["arn:one"])
+    bench.put(AlarmName="a2", OKActions=["arn:two"])
+    bench.put(AlarmName="b", MetricName="other")
+    bench("SetAlarmState", AlarmName="a2", StateValue="OK", StateReason="a test")
+
+    def names(**parameters):
+        return [each["AlarmName"] for each in bench("DescribeAlarms", **parameters)["MetricAlarms"]]
+
+    assert names() == ["a1", "a2", "b"]
+    assert names(AlarmNamePrefix="a") == ["a1", "a2"]
+    assert names(AlarmNames=["b", "none"]) == ["b"]
+    assert names(StateValue="OK") == ["a2"]
+    assert names(ActionPrefix="arn:t") == ["a2"]
+    assert names(AlarmTypes=["CompositeAlarm"]) == []
+    assert names(ParentsOfAlarmName="a1") == []
+    page = bench("DescribeAlarms", MaxRecords=2)
+    assert len(page["MetricAlarms"]) == 2
+    assert names(NextToken=page["NextToken"]) == ["b"]
+    assert refusal(bench, "DescribeAlarms", NextToken="x").code == "InvalidNextToken"
+    both = refusal(bench, "DescribeAlarms", AlarmNames=["a"], AlarmNamePrefix="a")
+    assert "cannot be used together" in both.message
+    found = bench("DescribeAlarmsForMetric", Namespace="n", MetricName="m", Period=60)
+    assert [each["AlarmName"] for each in found["MetricAlarms"]] == ["a1", "a2"]
+    found = bench("DescribeAlarmsForMetric", Namespace="n", MetricName="m", Statistic="Sum")
+    assert found["MetricAlarms"] == []
+
+
+def test_a_deleted_alarm_leaves_its_history(bench):
+    bench.put()
+    bench("DeleteAlarms", AlarmNames=["high", "none"])
+    assert bench("DescribeAlarms")["MetricAlarms"] == []
+    assert bench.history() == ['Alarm "high" deleted', 'Alarm "high" created']
+    bench.tick()
+
+
+def test_pages_and_bounds_of_the_history(bench, monkeypatch):
+    monkeypatch.setattr(alarm_history, "ITEMS", 5)
+    for number in range(7):
+        bench.now += 1
+        bench.put(Threshold=float(number))
+    query = {"ScanBy": "TimestampAscending", "MaxRecords": 2}
+    first = bench("DescribeAlarmHistory", **query)
+    times = [item["Timestamp"] for item in first["AlarmHistoryItems"]]
+    assert times == sorted(times)
+    second = bench("DescribeAlarmHistory", **query, NextToken=first["NextToken"])
+    third = bench("DescribeAlarmHistory", **query, NextToken=second["NextToken"])
+    pages = [first, second, third]
+    assert [len(page["AlarmHistoryItems"]) for page in pages] == [2, 2, 1]
+    assert third["NextToken"] is None
+    since = datetime.fromtimestamp(bench.now, UTC)
+    assert len(bench.history(StartDate=since)) == 1
+    assert len(bench.history(EndDate=since)) == 5
+    assert bench.history(AlarmTypes=["LogAlarm"]) == []
+    assert refusal(bench, "DescribeAlarmHistory", NextToken="é").code == "InvalidNextToken"
+    bench.now += 31 * 86_400
+    bench.put()
+    assert len(bench.history()) == 1
+
+
+def test_tags(bench):
+    bench.put()
+    arn = {"ResourceARN": bench.alarm()["AlarmArn"]}
+    bench("TagResource", **arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
+    bench("TagResource", **arn, Tags=[{"Key": "a", "Value": "3"}])
+    bench("UntagResource", **arn, TagKeys=["b", "none"])
+    assert bench("ListTagsForResource", **arn)["Tags"] == [{"Key": "a", "Value": "3"}]
+    many = [{"Key": str(number), "Value": ""} for number in range(50)]
+    assert refusal(bench, "TagResource", **arn, Tags=many).code == "InvalidParameterValue"
+    for other in ("arn:aws:cloudwatch:us-east-1:000000000000:alarm:none", "arn:alarm:high"):
+        error = refusal(bench, "ListTagsForResource", ResourceARN=other)
+        assert error.code == "ResourceNotFoundException"
+
+
+def test_the_number_of_alarms_is_bounded(bench, monkeypatch):
+    monkeypatch.setattr(alarm_book, "ALARMS", 1)
+    bench.put()
+    bench.put()
+    assert refusal(bench.put, AlarmName="other").code == "LimitExceeded"
