@@ -39,8 +39,9 @@ TITLES = {
     "sagemaker": "Requests are validated by the service model, and refused in AWS's words.",
     "sagemaker-runtime": "Invocations of endpoints.",
     "cloudwatch": (
-        "Metrics of jobs, endpoints and clients, kept as long as AWS keeps them. Metric math and"
-        " Metrics Insights are refused by name."
+        "Metrics of jobs, endpoints and clients, kept as long as AWS keeps them, and alarms of"
+        " static thresholds. Metric math, Metrics Insights and anomaly detection are refused by"
+        " name."
     ),
     "ecr": "With a registry at `/v2/` for `docker push` and `docker pull`.",
     "logs": "The output of containers, and events that clients put.",

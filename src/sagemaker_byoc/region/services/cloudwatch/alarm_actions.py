@@ -116,7 +116,7 @@ class AlarmActions:
 
     def _record(self, change: AlarmChange, action: str, error: str) -> None:
         if error:
-            LOG.warning("alarm %s: action %s: %s", change.name, action, error)
+            LOG.warning("alarm %a: action %a: %s", change.name, action, error)
         outcome = "Failed to execute" if error else "Successfully executed"
         data: dict[str, Any] = {
             "actionState": "Failed" if error else "Succeeded",

@@ -304,7 +304,7 @@ def test_disabled_actions_do_not_run(bench):
 
 def test_an_action_that_fails_is_in_the_history(bench):
     def fail(change, arn):
-        raise RuntimeError("out of order \ud800")
+        raise RuntimeError("out of order")
 
     bench.cloudwatch.actions.register("arn:", fail)
     bench.put(AlarmActions=["arn:a", "arn:\ud800"])
