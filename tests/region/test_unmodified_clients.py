@@ -164,6 +164,50 @@ def test_registry_of_the_aws_cli(registry):
     assert '"ModelPackageGroupSummaryList": []' in log
 
 
+@pytest.fixture(scope="module")
+def processed(region, digits):
+    """The scripts of processing jobs, side by side: the SDKs sleep 10 s before they look."""
+    scripts = {
+        "sdk2": "processing_sdk_v2.py",
+        "sdk3": "processing_sdk_v3.py",
+        "cli": "processing_cli.sh",
+    }
+    words = (image("train"), digits / "train", CLIENTS / "processing")
+    with ThreadPoolExecutor(3) as runs:
+        yield {
+            name: runs.submit(run, region, name, script, *words) for name, script in scripts.items()
+        }
+
+
+@pytest.mark.parametrize("client", ["sdk2", "sdk3"])
+def test_processing(processed, client):
+    """ScriptProcessor and FrameworkProcessor: script, folder, arguments, message, both outputs."""
+    found, log = processed[client].result()
+    total = found["message"]["rows"]
+    assert found["status"] == "Completed"
+    assert found["message"]["hosts"] == ["algo-1"]
+    assert found["message"]["stage"] == "test"
+    assert found["rows"] == {"train": round(total * 0.75), "test": total - round(total * 0.75)}
+    assert found["report"]["rows"] == found["rows"]["test"]
+    assert found["report"]["arguments"] == ["--strict"]
+    assert f"{total} rows, " in log  # run(logs=True) shows what the script printed
+
+
+def test_more_of_processing(processed):
+    """A job that fails, one that was made by another notebook, and one of the resource class."""
+    found, _ = processed["sdk2"].result()
+    assert "AlgorithmError: See job logs for more information" in found["refused"]
+    assert found["attached"] == ["/opt/ml/processing/input/data", "/opt/ml/processing/input/code"]
+    found, _ = processed["sdk3"].result()
+    assert (found["created"], found["listed"]) == ("Completed", True)
+
+
+def test_aws_cli_processes(processed):
+    message, log = processed["cli"].result()
+    assert message["stage"] == "test"
+    assert "test/part.csv" in log
+
+
 @pytest.mark.docker
 def test_aws_cli_pushes_with_docker(region):
     """`ecr get-login-password | docker login`, `docker push`, and back."""

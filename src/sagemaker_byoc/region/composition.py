@@ -27,6 +27,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import Endpoin
 from sagemaker_byoc.region.services.sagemaker.model_registry.groups import ModelPackageGroups
 from sagemaker_byoc.region.services.sagemaker.model_registry.packages import ModelPackages
 from sagemaker_byoc.region.services.sagemaker.models import Models
+from sagemaker_byoc.region.services.sagemaker.processing_jobs.processing_jobs import ProcessingJobs
 from sagemaker_byoc.region.services.sagemaker.search.search import Search
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_jobs import TransformJobs
@@ -115,6 +116,7 @@ def compose(
     )
     cloudwatch = CloudWatch(state / "metrics", context.metrics, account)
     training_jobs = TrainingJobs(context)
+    processing_jobs = ProcessingJobs(context)
     groups = ModelPackageGroups(context)
     packages = ModelPackages(context, groups)
     models = Models(context, packages)
@@ -124,6 +126,7 @@ def compose(
     kinds = (
         context.tags,
         training_jobs,
+        processing_jobs,
         groups,
         packages,
         models,
@@ -152,7 +155,7 @@ def compose(
             queries=queries,
         ),
         release=context.holds.release,
-        parts=(training_jobs, endpoints, transform_jobs, cloudwatch),
+        parts=(training_jobs, processing_jobs, endpoints, transform_jobs, cloudwatch),
         last={
             "threads": context.threads.abandon,
             "ECR": registry.close,

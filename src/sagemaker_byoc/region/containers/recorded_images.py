@@ -144,6 +144,7 @@ class RecordedImages:
             digest=record["Digest"],
             name=reference.local_name,
             interpreter=Path(record["Interpreter"]),
+            command=record.get("Kind") or TOOLKIT[reference.repository],
             environment={
                 **({PROGRAM_DIR: str(self.program(record["Digest"]))} if "Kind" in record else {}),
                 **json.loads(record.get("Environment", "{}")),

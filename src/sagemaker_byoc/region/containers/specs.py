@@ -65,6 +65,8 @@ class Image:
     """Variables of the image; a request's own win."""
     architecture: str = ""
     """`amd64`, `arm64`, …; empty if it is not known."""
+    command: str = ""
+    """`train` or `serve`: what a recorded image runs; empty if the engine knows the image's own."""
     pushed: PushedImage | None = field(default=None, repr=False)
     """Where `Images.bring` pulls it from; None if the engine has it already."""
 
@@ -174,6 +176,36 @@ def training(  # noqa: PLR0913 - each a part of the container, by its keyword
         image=image.name,
         interpreter=image.interpreter,
         outputs=("model", "output"),
+        hostname=host,
+        network=network,
+        gpus=instance.gpus,
+        limits=instance.limits,
+        labels=network.labels,
+    )
+
+
+def processing(  # noqa: PLR0913 - each a part of the container, by its keyword
+    *,
+    account: Account,
+    image: Image,
+    tree: Tree,
+    host: str,
+    instance_type: str,
+    network: Network,
+    variables: Mapping[str, str],
+) -> ContainerSpec:
+    """Return a processing container. It runs the image's own command, with no word added.
+
+    Only files name its job: SageMaker documents no variables but the request's own, which win.
+    """
+    instance = instance_here(instance_type, gpus_here())
+    return ContainerSpec(
+        name=f"{network.name}-{host}",
+        argument=image.command,
+        tree=tree,
+        environment={**image.environment, **platform(account), **variables},
+        image=image.name,
+        interpreter=image.interpreter,
         hostname=host,
         network=network,
         gpus=instance.gpus,

@@ -67,10 +67,11 @@ def never() -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """One container: `argument` is `train` or `serve`, `tree` is the host folder of its /opt/ml."""
+    """One container; `tree` is the host folder of its /opt/ml."""
 
     name: str
     argument: str
+    """`train` or `serve`; empty for the image's own command."""
     tree: Tree
     environment: Mapping[str, str]
     image: str = ""
@@ -109,7 +110,9 @@ class ContainerSpec:
     @property
     def command(self) -> tuple[str, ...]:
         """The words after the image's name, or after the entrypoint."""
-        return self.arguments or (() if self.entrypoint else (self.argument,))
+        if self.arguments or self.entrypoint or not self.argument:
+            return self.arguments
+        return (self.argument,)
 
 
 class Container(Protocol):

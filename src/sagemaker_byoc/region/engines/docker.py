@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from sagemaker_byoc.contract import http, variables
@@ -402,6 +402,8 @@ class DockerContainer:
 
     def _fetch(self, folder: str, target: Path, on_left: OnLeft) -> None:
         """`folder` is relative to /opt/ml, or absolute."""
+        if any(PurePosixPath(folder).is_relative_to(each) for each in self.spec.shared):
+            return  # what the container writes there is on this machine
         source = DEFAULT_ROOT / folder
         receiver = Receiver(target, str(source), on_left)
         try:

@@ -107,8 +107,7 @@ class ProcessEngine:
         variables |= spec.environment
         if owner := spec.labels.get(owners.LABEL):
             variables[REGION_OWNER] = owner
-        folder = spec.environment.get(PROGRAM_DIR) if spec.entrypoint else None
-        return command, variables, folder
+        return command, variables, _working_folder(spec)
 
     def _in_namespace(self, spec: ContainerSpec, command: list[str]) -> list[str]:
         for relative in spec.inputs:
@@ -215,6 +214,16 @@ class ProcessContainer:
     def _end_with_command(self) -> None:
         self.process.wait()
         end(self.tree)
+
+
+def _working_folder(spec: ContainerSpec) -> str | None:
+    """Return the program's folder, else the tree: not the folder in which the region was started.
+
+    None, which is that folder, for the toolkit's own commands: they choose one.
+    """
+    if not spec.entrypoint or spec.program is not None:
+        return None
+    return spec.environment.get(PROGRAM_DIR) or str(spec.tree.root)
 
 
 def _command(spec: ContainerSpec) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -211,6 +211,9 @@ class DataType(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelPlan:
     channel: Channel
+    folder: str = ""
+    """Where its files appear, relative to /opt/ml; the pipe of epoch 0 is beside it, FOLDER_0.
+    Empty for objects that no container gets as files."""
     data_type: DataType
     uri: str
     bucket: str
@@ -242,13 +245,21 @@ class Stager:
     """
 
     def __init__(
-        self, store: ObjectStore, folder: Path, engine: Engine, *, is_stopped: Callable[[], bool]
+        self,
+        store: ObjectStore,
+        folder: Path,
+        engine: Engine,
+        *,
+        is_stopped: Callable[[], bool],
+        has_manifests: bool = True,
     ) -> None:
+        """`has_manifests`: whether the objects of a folder are listed in a file beside it."""
         self._store = store
         self._folder = folder
         self._copies = engine.shares_files
         self._bring = link_file if engine.protects_inputs else copy_file
         self._is_stopped = is_stopped
+        self._has_manifests = has_manifests
 
     def stage(
         self, tree: Tree, host: str, channels: Sequence[tuple[ChannelPlan, Sequence[Item]]]
@@ -257,25 +268,29 @@ class Stager:
         inputs: dict[str, Path] = {}
         read_only = set()
         mine = [(plan, items) for plan, items in channels if host in plan.hosts]
-        pipes = any(plan.channel.mode is InputMode.PIPE for plan, _ in mine)
+        pipes = {
+            str(PurePosixPath(plan.folder).parent)
+            for plan, _ in mine
+            if plan.channel.mode is InputMode.PIPE
+        }
+        for folder in pipes:
+            (tree.root / folder).mkdir(parents=True, exist_ok=True)
         for plan, items in mine:
             if plan.channel.mode is InputMode.PIPE:
                 continue
-            name = plan.channel.name
             taken = share(plan, items, host)
-            relative = str(tree.channel(name).relative_to(tree.root))
             if plan.channel.mode is InputMode.FAST_FILE:
-                read_only.add(relative)
-                inputs[relative] = self._link(plan, host, taken)
+                read_only.add(plan.folder)
+                inputs[plan.folder] = self._link(plan, host, taken)
                 continue
             # A folder that host and container share holds copies, not links into the store.
             if self._copies or pipes:
-                self._fill(tree.channel(name), taken, copy_file)
+                self._fill(tree.root / plan.folder, taken, copy_file)
             else:
-                inputs[relative] = self._link(plan, host, taken)
-            _write_manifest(tree, plan, taken)
-        shared = (str(tree.data.relative_to(tree.root)),) if pipes else ()
-        return Staged(inputs, frozenset(read_only), shared)
+                inputs[plan.folder] = self._link(plan, host, taken)
+            if self._has_manifests:
+                _write_manifest(tree, plan, taken)
+        return Staged(inputs, frozenset(read_only), outermost(pipes))
 
     def _link(self, plan: ChannelPlan, host: str, items: Sequence[Item]) -> Path:
         folder = self._folder / plan.channel.name / host
@@ -303,6 +318,16 @@ class Stager:
                 ) from error
 
 
+def outermost(folders: Iterable[str]) -> tuple[str, ...]:
+    """Return the folders that are not inside another one, sorted."""
+    found = set(folders)
+    return tuple(sorted(each for each in found if not found & set(_above(each))))
+
+
+def _above(folder: str) -> Iterator[str]:
+    return map(str, PurePosixPath(folder).parents)
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Make a writable copy, which shares blocks if the file system can."""
     with open(source, "rb") as file, open(target, "wb") as copy:
@@ -328,6 +353,6 @@ def _write_manifest(tree: Tree, plan: ChannelPlan, items: Sequence[Item]) -> Non
     """Write `CHANNEL-manifest` beside the folder: the objects that were brought."""
     prefix = f"s3://{items[0].bucket if items else plan.bucket}/"
     document: list[Json] = [{"prefix": prefix}, *(item.key for item in items)]
-    name = f"{plan.channel.name}{MANIFEST_SUFFIX}"
-    (tree.data / name).parent.mkdir(parents=True, exist_ok=True)
-    write_json(tree.data / name, document)
+    path = tree.root / f"{plan.folder}{MANIFEST_SUFFIX}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, document)

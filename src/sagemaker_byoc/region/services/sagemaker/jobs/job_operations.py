@@ -8,6 +8,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from sagemaker_byoc.contract import folders
@@ -15,6 +16,7 @@ from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.containers.hosts import Why
 from sagemaker_byoc.region.containers.specs import JOB_LABEL
+from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs.containers import INTERNAL
 from sagemaker_byoc.region.services.sagemaker.jobs.job import (
@@ -75,8 +77,12 @@ class Jobs(ABC, Generic[Run]):
                 self._sweep(name)
             except ByocError:
                 LOG.exception("what the lost job %s left could not be removed", name)
-            self._record(name).fail(INTERNAL)
+            self._record(name).fail(INTERNAL, **self._end_time(name))
         folders.remove(self._context.work(self.kind.folder))
+
+    def _end_time(self, name: str) -> dict[str, datetime]:
+        work = self.kind.work
+        return {f"{work}EndTime": now()} if f"{work}StartTime" in self.resources.get(name) else {}
 
     async def close(self) -> None:
         """Stop all jobs as their Stop operation would, and wait for them, for a limited time."""

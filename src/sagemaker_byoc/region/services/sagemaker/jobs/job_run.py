@@ -312,10 +312,7 @@ class ContainersRun(JobRun):
         return partial(self._complete, why, **members)
 
     def _upload(self, trees: Mapping[str, Tree], reason: str | None) -> str | None:
-        """Return the job's `reason` to fail, with what failed here added to it.
-
-        Raise UploadError if nothing else has failed.
-        """
+        """Return the job's `reason` to fail, with what failed here added to it."""
         failures = [*self._unsent]
         try:
             self._send(trees)
@@ -326,5 +323,5 @@ class ContainersRun(JobRun):
         text = clip("; ".join(failures), REASON_PART)
         text = ". ".join(filter(None, (text, self._containers.hosts.keep())))
         if reason is None:
-            raise UploadError(text)
+            return reason_of(UploadError(text))
         return f"{reason}; {text}"

@@ -42,6 +42,8 @@ Mark = tuple[int, int]
 """Size and mtime, in nanoseconds."""
 _CHUNK = 1 << 20
 ARCHIVE_TYPE = "application/x-gzip"
+_LINK = "it is a link, and SageMaker follows none when it uploads"
+"""Developer guide: byoc-input-and-output."""
 
 
 def restore(store: ObjectStore, plan: SyncedFolder, tree: Tree) -> int:
@@ -92,7 +94,7 @@ class FolderSync(threading.Thread):
         self._trees = trees
         self._on_line = on_line
         self._containers: Mapping[str, Container] = {}
-        self._sent = {place: mark for place, mark, _ in self._files()}
+        self._sent = {place: mark for place, mark, _ in self._files()} if plan.is_restored else {}
         self._seen: dict[Place, Mark] = {}
         self._over = threading.Event()
 
@@ -143,10 +145,15 @@ class FolderSync(threading.Thread):
 
     def _files(self) -> Iterator[tuple[Place, Mark, Entry]]:
         for host, tree in self._trees.items():
-            for entry in walk(tree.root, self._plan.folder, self._on_line):
+            for entry in self._walk(tree):
                 if entry.file is not None:
                     mark = (entry.status.st_size, entry.status.st_mtime_ns)
                     yield (host, entry.relative), mark, entry
+
+    def _walk(self, tree: Tree) -> Iterator[Entry]:
+        if self._plan.follows_links:
+            return walk(tree.root, self._plan.folder, self._on_line)
+        return walk_files(tree, self._plan.folder, self._on_line)
 
     def _send(self, place: Place, mark: Mark, entry: Entry) -> str | None:
         prefix = self._plan.prefix
@@ -175,6 +182,10 @@ class SyncedFolder:
     prefix: str
     folder: str
     """Relative to /opt/ml."""
+    is_restored: bool = False
+    """Whether all that it holds at the start is in S3 already."""
+    follows_links: bool = True
+    """Whether links that stay inside /opt/ml are followed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +207,18 @@ def location(uri: str) -> tuple[str, str]:
     """Return the bucket and the prefix, without slashes around it. Raise AwsError."""
     bucket, prefix = parse_s3_uri(uri)
     return bucket, prefix.strip("/")
+
+
+def walk_files(tree: Tree, folder: str, on_left: OnLeft) -> Iterator[Entry]:
+    """Yield what is in a folder of the tree; leave out each link, and a folder that is one."""
+    if (tree.root / folder).is_symlink():
+        on_left(left_out(folder, _LINK))
+        return
+    for entry in walk(tree.root, folder, on_left, keep_links=True):
+        if entry.link is None:
+            yield entry
+        else:
+            on_left(left_out(f"{folder}/{entry.relative}", _LINK))
 
 
 def send_all(

@@ -90,7 +90,7 @@ class PipeFeeder(threading.Thread):
         try:
             while not self._over.is_set():
                 self._feed(epoch)
-                self._tree.pipe(self._plan.channel.name, epoch).unlink(missing_ok=True)
+                self._pipe(epoch).unlink(missing_ok=True)
                 epoch += 1
                 if not self._over.is_set():
                     self._make(epoch)
@@ -100,13 +100,16 @@ class PipeFeeder(threading.Thread):
             LOG.exception("channel %s", self._plan.channel.name)
             self._on_error(DownloadError(f"channel {self._plan.channel.name!r}: {error}"))
 
+    def _pipe(self, epoch: int) -> Path:
+        return self._tree.root / f"{self._plan.folder}_{epoch}"
+
     def _make(self, epoch: int) -> None:
-        path = self._tree.pipe(self._plan.channel.name, epoch)
+        path = self._pipe(epoch)
         os.mkfifo(path)
         path.chmod(0o666)  # the container may run as any user
 
     def _feed(self, epoch: int) -> None:
-        pipe = self._open(self._tree.pipe(self._plan.channel.name, epoch))
+        pipe = self._open(self._pipe(epoch))
         if pipe is None:
             return
         try:

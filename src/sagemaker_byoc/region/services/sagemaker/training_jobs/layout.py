@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.cluster import Cluster
@@ -12,7 +11,7 @@ from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
-from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Staged, Stager
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Staged, Stager, outermost
 from sagemaker_byoc.region.services.sagemaker.jobs.job import Job
 from sagemaker_byoc.region.services.sagemaker.jobs.job_run import Found, Layout
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import JobPlan
@@ -69,15 +68,11 @@ def _cluster(plan: JobPlan, host: str, engine: Engine) -> Cluster:
 
 
 def _outputs(plan: JobPlan) -> tuple[str, ...]:
-    """Return the folders to collect, without those inside another one."""
-    wanted = {"model", "output", *(each.folder for each in plan.reports if not each.is_outside)}
+    """Return the folders to collect."""
+    wanted = ["model", "output", *(each.folder for each in plan.reports if not each.is_outside)]
     if plan.checkpoint is not None:
-        wanted.add(plan.checkpoint.folder)
-    return tuple(
-        sorted(
-            name for name in wanted if not wanted & {str(p) for p in PurePosixPath(name).parents}
-        )
-    )
+        wanted.append(plan.checkpoint.folder)
+    return outermost(wanted)
 
 
 def _spec(job: TrainingJob, cluster: Cluster, staged: Staged, network: Network) -> ContainerSpec:

@@ -246,6 +246,7 @@ def _channel(
             ),
             content_type=entry.get("ContentType"),
         ),
+        folder=f"input/data/{name}",
         data_type=data_type,
         uri=source["S3Uri"],
         bucket=bucket,
@@ -277,7 +278,12 @@ def _checkpoint(config: Request | None) -> SyncedFolder | None:
     if folder == "output/failure" or PurePosixPath(folder).is_relative_to("input"):
         raise invalid(f"CheckpointConfig.LocalPath {str(local)!r} has another use in a container")
     return SyncedFolder(
-        what="checkpoints", uri=config["S3Uri"], bucket=bucket, prefix=prefix, folder=folder
+        what="checkpoints",
+        is_restored=True,
+        uri=config["S3Uri"],
+        bucket=bucket,
+        prefix=prefix,
+        folder=folder,
     )
 
 

@@ -1,0 +1,95 @@
+"""Processing jobs of the region: what is declared of them, and their requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sagemaker_byoc.contract.variables import PROGRAM_DIR
+from sagemaker_byoc.region.containers.specs import Image
+from sagemaker_byoc.region.core.polling import Subject
+from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.jobs import inputs
+from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Status, has_ended
+from sagemaker_byoc.region.services.sagemaker.jobs.job_operations import Jobs
+from sagemaker_byoc.region.services.sagemaker.processing_jobs.documents import with_defaults
+from sagemaker_byoc.region.services.sagemaker.processing_jobs.processing_plan import (
+    ProcessingPlan,
+    plan_of,
+)
+from sagemaker_byoc.region.services.sagemaker.processing_jobs.processing_run import (
+    ProcessingJob,
+    ProcessingRun,
+)
+from sagemaker_byoc.region.services.sagemaker.resources import echoed, invalid
+from sagemaker_byoc.region.wire.operations import Parameters
+
+KIND = JobKind(
+    noun="processing job",
+    member="ProcessingJob",
+    resource="processing-job",
+    folder="processing-jobs",
+    group="/aws/sagemaker/ProcessingJobs",
+    work="Processing",
+    mark="processing-",
+    event="SageMaker Processing Job State Change",
+    subject=Subject(
+        look=lambda document: (document["ProcessingJobStatus"],),
+        has_ended=has_ended("ProcessingJob"),
+        hold=5.0,
+        settle=2.0,
+        sdk_first=45.0,
+        sdk_hold=5.0,
+    ),
+)
+
+
+class ProcessingJobs(Jobs[ProcessingRun]):
+    def __init__(self, context: RegionContext) -> None:
+        super().__init__(context, KIND)
+
+    def _prepare(self, request: Parameters) -> tuple[Parameters, ProcessingRun]:
+        name = request["ProcessingJobName"]
+        plan = plan_of(request)
+        image = self._context.images.resolve(plan.image)
+        _require_command(plan, image)
+        self._check_storage(plan)
+        members: dict[str, Any] = {
+            **echoed(request, "DescribeProcessingJobResponse"),
+            **with_defaults(request),
+        }
+        members.pop(self.kind.name_member)
+        document = self.resources.new(name, **members, ProcessingJobStatus=Status.IN_PROGRESS.value)
+        document["LastModifiedTime"] = document["CreationTime"]
+        job = ProcessingJob(
+            kind=self.kind,
+            name=name,
+            request=request,
+            context=self._context,
+            hosts=plan.hosts,
+            plan=plan,
+            image=image,
+        )
+        return document, ProcessingRun(job, self._record(name), self._forget)
+
+    def _check_storage(self, plan: ProcessingPlan) -> None:
+        store = self._context.store
+        for output in plan.outputs:
+            if not store.has_bucket(output.bucket):
+                raise invalid(
+                    f"Output {output.name!r}: S3Uri: there is no bucket {output.bucket!r}. Create "
+                    "it first"
+                )
+        for channel in plan.inputs:
+            try:
+                inputs.require_items(store, channel)
+            except inputs.DownloadError:
+                continue  # the download reports it
+
+
+def _require_command(plan: ProcessingPlan, image: Image) -> None:
+    """Refuse a job without a command on the engine without images, whose own have none."""
+    if image.command and PROGRAM_DIR not in image.environment and not plan.entrypoint:
+        raise invalid(
+            f"AppSpecification.ContainerEntrypoint is needed: {image.name} holds no program. Name "
+            "a command, or an image that `byoc build` recorded from a program"
+        )

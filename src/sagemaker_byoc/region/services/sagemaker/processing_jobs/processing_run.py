@@ -1,0 +1,221 @@
+"""One processing job of the region, from its first status to its last, in a thread."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from sagemaker_byoc.contract import folders
+from sagemaker_byoc.contract.folders import Entry, OnLeft, left_out, readable
+from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
+from sagemaker_byoc.contract.training.channels import InputMode
+from sagemaker_byoc.region.containers import specs
+from sagemaker_byoc.region.containers.specs import Image
+from sagemaker_byoc.region.services.sagemaker.jobs import outputs
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
+    DownloadError,
+    Stager,
+    outermost,
+)
+from sagemaker_byoc.region.services.sagemaker.jobs.job import Job, JobRecord
+from sagemaker_byoc.region.services.sagemaker.jobs.job_run import (
+    ContainersRun,
+    Found,
+    Layout,
+    Work,
+)
+from sagemaker_byoc.region.services.sagemaker.jobs.outputs import SyncedFolder, walk_files
+from sagemaker_byoc.region.services.sagemaker.processing_jobs.documents import write_config
+from sagemaker_byoc.region.services.sagemaker.processing_jobs.processing_plan import (
+    MESSAGE,
+    OutputPlan,
+    ProcessingPlan,
+)
+from sagemaker_byoc.region.wire.operations import AwsError
+
+MESSAGE_BYTES = 1024
+"""The longest ExitMessage (developer guide: byoc-metadata)."""
+FAILED = "AlgorithmError: See job logs for more information"
+"""The service's words (github.com/aws/sagemaker-spark-container, test_spark.py)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessingJob(Job):
+    plan: ProcessingPlan
+    image: Image
+
+
+class ProcessingRun(ContainersRun):
+    """The thread of one processing job."""
+
+    def __init__(
+        self, job: ProcessingJob, record: JobRecord, on_end: Callable[[str], None]
+    ) -> None:
+        plan = job.plan
+        work = Work(
+            image=job.image,
+            instance_types=[plan.instance_type],
+            channels=plan.inputs,
+            synced=[_synced(each) for each in plan.outputs if each.is_continuous],
+            max_runtime=plan.max_runtime,
+        )
+        super().__init__(job, work, record, on_end)
+        self._plan = plan
+        self._bad_message: str | None = None
+
+    def _lay_out(self, found: Found) -> Layout:
+        plan, context, work = self._plan, self._context, self.job.work
+        network = specs.job_network(
+            f"{context.prefix}-{self.job.id}",
+            self.job.id,
+            plan.hosts,
+            isolated=plan.isolated,
+            labels=context.labels,
+        )
+        arn = context.account.arn("sagemaker", f"{self.job.kind.resource}/{self.job.name}")
+        check_places(plan.outputs, found)
+        stager = Stager(
+            context.store,
+            work / "channels",
+            context.engine,
+            is_stopped=lambda: self.switch.asked,
+            has_manifests=False,
+        )
+        wanted = outermost(["output", *(each.folder for each in plan.outputs)])
+        found_specs = {}
+        for host, tree in self.job.trees.items():
+            write_config(tree, plan, {**self.job.request}, arn, host)
+            staged = stager.stage(tree, host, found)
+            for folder in ("output", *(each.folder for each in plan.outputs)):
+                (tree.root / folder).mkdir(parents=True, exist_ok=True)
+            common = specs.processing(
+                account=context.account,
+                image=self._work.image,
+                tree=tree,
+                host=host,
+                instance_type=plan.instance_type,
+                network=network,
+                variables=plan.environment,
+            )
+            found_specs[host] = replace(
+                common,
+                entrypoint=plan.entrypoint,
+                arguments=plan.arguments,
+                inputs=staged.inputs,
+                read_only=staged.read_only,
+                shared=staged.shared,
+                outputs=wanted,
+            )
+        return Layout(self.job.trees, found_specs, network)
+
+    def _reason(self, tree: Tree, code: int) -> str:  # noqa: ARG002 - the service names neither
+        return FAILED
+
+    def _members(self) -> dict[str, Any]:
+        try:
+            text = exit_message(self.job.trees, self._log.say_once)
+        except UnicodeDecodeError as error:
+            self._bad_message = f"ClientError: {DEFAULT_ROOT / MESSAGE} is not UTF-8 ({error})"
+            return {}
+        return {"ExitMessage": text} if text else {}
+
+    def _upload(self, trees: Mapping[str, Tree], reason: str | None) -> str | None:
+        reason = super()._upload(trees, reason)
+        return reason or self._bad_message
+
+    def _send(self, trees: Mapping[str, Tree]) -> None:
+        """Send what the containers left. An output that can't be sent does not keep others back."""
+        failure: Exception | None = None
+        for plan in self._plan.outputs:
+            if plan.is_continuous:
+                continue
+            try:
+                self._send_output(plan, trees)
+            except (AwsError, OSError) as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _send_output(self, plan: OutputPlan, trees: Mapping[str, Tree]) -> None:
+        """Send host after host: of two files with one name, the last host's stays."""
+        say, owners = self._log.say_once, dict[str, str]()
+        for host, tree in trees.items():
+            files = _owned(host, walk_files(tree, plan.folder, say), plan, owners, say)
+            outputs.send_all(self._context.store, plan.bucket, plan.prefix, files, say)
+
+
+def _synced(plan: OutputPlan) -> SyncedFolder:
+    return SyncedFolder(
+        what=f"output {plan.name!r}",
+        uri=plan.uri,
+        bucket=plan.bucket,
+        prefix=plan.prefix,
+        folder=plan.folder,
+        follows_links=False,
+    )
+
+
+def _owned(
+    host: str, files: Iterable[Entry], plan: OutputPlan, owners: dict[str, str], say: OnLeft
+) -> Iterator[Entry]:
+    """Yield `files`, noting in `owners` who wrote each; report those of two hosts."""
+    for entry in files:
+        former = owners.get(entry.relative)
+        if former is not None:
+            shown = readable(str(DEFAULT_ROOT / plan.folder / entry.relative))
+            say(f"{shown} was written by {former} and by {host}; {host}'s is kept")
+        owners[entry.relative] = host
+        yield entry
+
+
+def check_places(plans: Sequence[OutputPlan], found: Found) -> None:
+    """Raise DownloadError if two inputs bring one file, or a file where a folder is wanted."""
+    files: dict[PurePosixPath, str] = {}
+    wanted: dict[PurePosixPath, str] = {}
+    for output in plans:
+        _want(wanted, PurePosixPath(output.folder), f"output {output.name!r}")
+    for plan, items in found:
+        folder = PurePosixPath(plan.folder)
+        if plan.channel.mode is InputMode.PIPE:
+            _want(wanted, folder.parent, plan.uri)
+            continue
+        _want(wanted, folder, plan.uri)
+        for item in items:
+            path = folder / item.relative
+            if path in files:
+                raise _clash(path, f"a file of {files[path]} and of {plan.uri}")
+            files[path] = plan.uri
+            _want(wanted, path.parent, plan.uri)
+    for path, uri in files.items():
+        if path in wanted:
+            raise _clash(path, f"a file of {uri}, and a folder of {wanted[path]}")
+
+
+def _want(wanted: dict[PurePosixPath, str], folder: PurePosixPath, of: str) -> None:
+    """Note a folder, and those that it is in."""
+    for each in (folder, *folder.parents):
+        if each in wanted:
+            break  # with all above it
+        wanted[each] = of
+
+
+def _clash(path: PurePosixPath, what: str) -> DownloadError:
+    return DownloadError(f"{DEFAULT_ROOT / path} would be {what}: change a LocalPath")
+
+
+def exit_message(trees: Mapping[str, Tree], on_left: OnLeft) -> str:
+    """Return the first KB of all hosts' messages, one after the other. Raise UnicodeDecodeError."""
+    texts = []
+    for tree in trees.values():
+        try:
+            data = folders.read(tree.root, MESSAGE, MESSAGE_BYTES + 1) or b""
+        except (OSError, folders.LeftOutError) as error:
+            on_left(left_out(MESSAGE, error))
+            continue
+        # The cut may divide a character.
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        texts.append(decoder.decode(data, final=len(data) <= MESSAGE_BYTES))
+    return "".join(texts).encode()[:MESSAGE_BYTES].decode("utf-8", "ignore")
