@@ -381,9 +381,9 @@ class Instance:
             code = await self._exit_code()
             if code is not None:
                 return f"it ended with exit code {code}"
-            patience = self._purpose.ill_seconds
-            if ill_since is not None and loop.time() - ill_since > patience:
-                return f"/ping was not 200 for {patience:.0f} s"
+            most = self._purpose.ill_seconds
+            if ill_since is not None and loop.time() - ill_since > most:
+                return f"/ping was not 200 for {most:.0f} s"
 
     async def _answers(self) -> bool:
         """Return whether each container answers /ping with 200 within SageMaker's 2 s."""

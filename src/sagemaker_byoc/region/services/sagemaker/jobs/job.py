@@ -91,7 +91,8 @@ class JobKind(Kind):
     work: str
     """`Training`, for TrainingStartTime and TrainingEndTime."""
     mark: str = ""
-    """Begins the names of its containers, so that jobs of two kinds may have the same name."""
+    """Begins the names of its containers, so that jobs of two kinds may have the same name. It ends
+    in what no name of a job has, such as an underscore."""
     note: Note | None = None
     """None if its documents know only the status."""
 
