@@ -1,4 +1,4 @@
-"""Metrics of a job: each definition's regex in each log line, the last value of each.
+"""Metrics of a job: each definition's regex in each log line, for CloudWatch and the last of each.
 
 The package regex searches, since it has a time limit and lets other threads run meanwhile. One
 search of the standard library can take forever, and block the whole region.
@@ -7,7 +7,7 @@ search of the standard library can take forever, and block the whole region.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -43,11 +43,18 @@ def compile_definitions(definitions: Mapping[str, str]) -> dict[str, Any]:
     return compiled
 
 
+def _ignore(_name: str, _value: float) -> None: ...
+
+
 class MetricCollector:
     """The metrics of a job. `see` is called from the threads of all hosts."""
 
-    def __init__(self, definitions: Mapping[str, Any]) -> None:
+    def __init__(
+        self, definitions: Mapping[str, Any], put: Callable[[str, float], None] = _ignore
+    ) -> None:
+        """Find `definitions` by name; `put` gets every value."""
         self._definitions = definitions
+        self._put = put
         self._last: dict[str, Value] = {}
         self._unreadable: dict[str, str] = {}
         self._given_up: set[str] = set()
@@ -66,6 +73,7 @@ class MetricCollector:
                 continue
             with self._lock:
                 self._last[name] = Value(value, now())
+            self._put(name, value)
 
     def _search(self, name: str, pattern: Any, line: str) -> Any:
         if name in self._given_up:

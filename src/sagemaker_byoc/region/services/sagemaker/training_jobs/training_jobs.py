@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.region.services.cloudwatch.metric import Metric
+from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
 from sagemaker_byoc.region.services.sagemaker.jobs.job import Status
@@ -22,6 +26,9 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_run import TrainingRun
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
+
+NAMESPACE = "/aws/sagemaker/TrainingJobs"
+"""Of the metrics of training jobs in CloudWatch."""
 
 
 class TrainingJobs(Jobs[TrainingRun]):
@@ -62,7 +69,8 @@ class TrainingJobs(Jobs[TrainingRun]):
             plan=plan,
             image=image,
         )
-        metrics = metric_collector.MetricCollector(definitions)
+        put = partial(_put_value, self._context.metrics, plan.name)
+        metrics = metric_collector.MetricCollector(definitions, put)
         run = TrainingRun(job, metrics, self._record(plan.name), self._forget)
         return new_document(request, self.resources.arn(plan.name), plan.model_uri), run
 
@@ -84,6 +92,12 @@ class TrainingJobs(Jobs[TrainingRun]):
         if request.get("WarmPoolStatusEquals") or request.get("TrainingPlanArnEquals"):
             return self.resources.page([], request)  # no job of this region has one
         return await self.resources.list(request)
+
+
+def _put_value(metrics: MetricStore, job: str, name: str, value: float) -> None:
+    """Put a value that a job has printed. AWS keeps minutes; a job here may be over within one."""
+    metric = Metric.of(NAMESPACE, name, {"TrainingJobName": job})
+    metrics.put(metric, value, resolution=1)
 
 
 def _check_values(plan: JobPlan) -> None:

@@ -8,6 +8,7 @@ import tarfile
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET
 
+from sagemaker_byoc.region.services.cloudwatch.metric import Metric
 from sagemaker_byoc.region.services.sagemaker.training_jobs import metric_collector
 
 pytestmark = pytest.mark.slow  # real processes
@@ -64,6 +65,14 @@ def test_metrics_are_the_last_value_of_the_first_group(region):
         },
     )
     assert [(m["MetricName"], m["Value"]) for m in ended["FinalMetricDataList"]] == [("loss", 0.25)]
+    points = region.context.metrics.read(
+        Metric.of("/aws/sagemaker/TrainingJobs", "loss", {"TrainingJobName": "job-1"}),
+        0, 2**40, 2**40,
+    )  # fmt: skip
+    assert [(point.unit, point.summary.values) for point in points] == [
+        ("None", {0.5: 1.0, 0.25: 1.0})
+    ]
+    assert len(region.context.metrics.metrics(0)) == 1
     told = [line for line in region.log() if line.startswith("byoc: metric")]
     assert ["matched no line" in told[0], "not a number" in told[1], "no group" in told[2]] == [
         True
