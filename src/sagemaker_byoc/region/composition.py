@@ -32,6 +32,7 @@ from sagemaker_byoc.region.services.sagemaker.search.search import Search
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_jobs import TransformJobs
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
+from sagemaker_byoc.region.services.sagemaker_runtime.invocation_metrics import InvocationMetrics
 from sagemaker_byoc.region.services.sts import Sts
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
@@ -135,6 +136,7 @@ def compose(
         transform_jobs,
         Search(context),
     )
+    invocation_metrics = InvocationMetrics(endpoints.by_name, context.metrics)
     targets, queries = _by_protocol(
         {
             "cloudwatch": cloudwatch.operations(),
@@ -149,13 +151,22 @@ def compose(
         services=Services(
             targets=targets,
             s3=s3,
-            runtime=Invocations(endpoints.by_name, account, Policy(endpoints.captures.take)),
+            runtime=Invocations(
+                endpoints.by_name, account, Policy(endpoints.captures.take, invocation_metrics)
+            ),
             registry=registry.handler,
             own=control(training_jobs),
             queries=queries,
         ),
         release=context.holds.release,
-        parts=(training_jobs, processing_jobs, endpoints, transform_jobs, cloudwatch),
+        parts=(
+            training_jobs,
+            processing_jobs,
+            endpoints,
+            transform_jobs,
+            cloudwatch,
+            invocation_metrics,
+        ),
         last={
             "threads": context.threads.abandon,
             "ECR": registry.close,

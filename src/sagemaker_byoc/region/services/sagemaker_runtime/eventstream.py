@@ -70,7 +70,15 @@ class EventStream:
         self._reply = reply
         self._chunks: AsyncIterator[bytes] = aiter(reply)
         self._on_end: Callable[[], None] | None = on_end
+        self._then: Callable[[bool], None] | None = None
         self._failed = False
+
+    def then(self, on_end: Callable[[bool], None]) -> None:
+        """Call `on_end` too at the end; it gets whether the stream has failed.
+
+        It must not refer to the stream, which would then not end with its last reader.
+        """
+        self._then = on_end
 
     def __aiter__(self) -> Self:
         return self
@@ -106,3 +114,5 @@ class EventStream:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
+            if self._then is not None:
+                self._then(self._failed)

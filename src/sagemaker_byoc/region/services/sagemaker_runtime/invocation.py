@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import perf_counter, time
 from urllib.parse import unquote
 
 from sagemaker_byoc.contract import http as hosting
@@ -26,6 +27,12 @@ from sagemaker_byoc.region.services.sagemaker_runtime.call import (
     Call,
     request_head,
 )
+from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventStream
+from sagemaker_byoc.region.services.sagemaker_runtime.invocation_metrics import (
+    InvocationMetrics,
+    Noted,
+    model_status,
+)
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.operations import (
     AwsError,
@@ -43,6 +50,7 @@ _ATTEMPTS = 8
 class Policy:
     capture: Capture | None = None
     """Called after each answer of an endpoint that captures its traffic."""
+    metrics: InvocationMetrics | None = None
     seconds: float = hosting.INVOCATION_TIMEOUT.value
     stream_seconds: float = hosting.STREAM_TIMEOUT.value
 
@@ -56,6 +64,7 @@ class Invocations:
         self._policy = policy
 
     async def __call__(self, request: Request) -> Response:
+        began = perf_counter()
         name, is_stream = _route(request)
         self._fleet(name)
         body = await _read(request)
@@ -77,6 +86,7 @@ class Invocations:
                 is_stream=is_stream,
                 seconds=self._policy.stream_seconds if is_stream else self._policy.seconds,
             )
+            asked = perf_counter()
             try:
                 response = await call.run()
             except UnreachableError:
@@ -84,6 +94,7 @@ class Invocations:
                 continue
             except BusyError as error:
                 raise AwsError("ServiceUnavailable", f"{name}: {error}", status=503) from error
+            self._note(call, response, asked, asked - began)
             if response.status == 200:
                 self._remember(endpoint, call, response)
             return response
@@ -96,6 +107,31 @@ class Invocations:
                 "ValidationError", f"Endpoint {name} of account {self._account.id} not found."
             )
         return endpoint, endpoint.fleet
+
+    def _note(self, call: Call, response: Response, asked: float, overhead: float) -> None:
+        """Note what the invocation took, for CloudWatch: a stream takes until its end."""
+        metrics = self._policy.metrics
+        if metrics is None:
+            return
+
+        def note(status: int) -> None:
+            metrics.note(
+                Noted(
+                    endpoint=call.endpoint,
+                    variant=call.variant.plan.name,
+                    instances=len(call.variant.instances),
+                    time=time(),
+                    status=status,
+                    model=perf_counter() - asked,
+                    overhead=overhead,
+                )
+            )
+
+        stream = response.body
+        if isinstance(stream, EventStream):
+            stream.then(lambda has_failed: note(0 if has_failed else 200))
+        else:
+            note(model_status(response))
 
     def _remember(self, endpoint: Endpoint, call: Call, response: Response) -> None:
         """Note sessions that it opened or ended, and capture the exchange if the endpoint does."""

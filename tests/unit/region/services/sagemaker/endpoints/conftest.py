@@ -28,6 +28,9 @@ from sagemaker_byoc.region.services.sagemaker.model_registry.packages import Mod
 from sagemaker_byoc.region.services.sagemaker.models import Models
 from sagemaker_byoc.region.services.sagemaker.search.search import Search
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
+from sagemaker_byoc.region.services.sagemaker_runtime.invocation_metrics import (
+    InvocationMetrics,
+)
 from sagemaker_byoc.region.wire.http import Request
 from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
 
@@ -80,17 +83,21 @@ class HostingRegion:
         search = Search(self.context)
         kinds = (groups, packages, models, configs, self.endpoints, self.context.tags, search)
         self.operations = {name: run for kind in kinds for name, run in kind.operations().items()}
-        policy = {"capture": self.endpoints.captures.take, **policy}
+        self.metrics = InvocationMetrics(self.endpoints.by_name, self.context.metrics)
+        policy = {"capture": self.endpoints.captures.take, "metrics": self.metrics, **policy}
         self.invocations = Invocations(self.endpoints.by_name, Account(), Policy(**policy))
 
     async def __aenter__(self):
         self.endpoints.start()
+        self.metrics.start()
         return self
 
     async def __aexit__(self, *_):
         for container in self.engine.started:
             container.release.set()
         await self.endpoints.close()
+        await self.metrics.close()
+        self.context.metrics.close()
         await asyncio.to_thread(self.context.threads.close)
         assert not self.engine.running, "containers are left"
 
