@@ -53,6 +53,8 @@ class Models:
             raise invalid(f"A model has at most {MOST_CONTAINERS} Containers")
         for container in containers:
             await self._check(container)
+        if len(containers) > 1 and any(map(is_multi_model, containers)):
+            raise not_here("Mode MultiModel beside other containers", "Give it a model of its own")
         _check_names(containers, asked.get("InferenceExecutionConfig", {}).get("Mode", "Serial"))
         document = self.resources.new(
             name, **{"EnableNetworkIsolation": False, **echoed(asked, "DescribeModelOutput")}
@@ -77,10 +79,10 @@ class Models:
         for part, hint in _UNKNOWN_PARTS.items():
             if part in container:
                 raise not_here(part, hint)
-        if container.get("Mode", "SingleModel") != "SingleModel":
-            raise not_here("Mode MultiModel", "Create one model for each archive")
         if "Image" not in container:
             raise invalid("A container needs an Image")
+        if is_multi_model(container):
+            self._check_multi_model(container)
         if "ModelDataUrl" in container and "ModelDataSource" in container:
             raise invalid("Give either ModelDataUrl or ModelDataSource")
         _check_source(container.get("ModelDataSource", {}).get("S3DataSource"))
@@ -89,6 +91,22 @@ class Models:
         data = data_of(container)
         if data is not None and not await run(is_there, data, self._context.store):
             raise invalid(f"Could not find model data at {data.uri}.")
+
+    def _check_multi_model(self, container: Parameters) -> None:
+        """Source: service model, ContainerDefinition.Mode, ModelDataSource."""
+        if "ModelDataSource" in container:
+            raise invalid("ModelDataSource is not supported for multi-model containers")
+        if not container.get("ModelDataUrl"):
+            raise invalid(
+                "A container with Mode MultiModel needs a ModelDataUrl: s3://BUCKET/PREFIX/"
+            )
+        bucket, _ = parse_s3_uri(container["ModelDataUrl"])
+        if not self._context.store.has_bucket(bucket):
+            raise invalid(f"Could not find model data at {container['ModelDataUrl']}.")
+
+
+def is_multi_model(container: Parameters) -> bool:
+    return container.get("Mode") == "MultiModel"
 
 
 def _check_names(containers: list[Parameters], mode: str) -> None:
@@ -132,7 +150,12 @@ class ModelData:
 
 
 def data_of(document: Parameters) -> ModelData | None:
-    """Return the model data of an accepted ContainerDefinition."""
+    """Return the model data of an accepted ContainerDefinition.
+
+    A multi-model container has none when it starts.
+    """
+    if is_multi_model(document):
+        return None
     if document.get("ModelDataUrl"):
         return ModelData(document["ModelDataUrl"], is_archive=True)
     source = document.get("ModelDataSource", {}).get("S3DataSource")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.http_reply import (
@@ -21,6 +21,10 @@ from sagemaker_byoc.region.containers.http_reply import (
 )
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosted_models import (
+    HostedModels,
+    LoadError,
+)
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import GROUP, Instance
 from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventStream
 from sagemaker_byoc.region.wire.http import Request, Response
@@ -61,7 +65,8 @@ _LENGTHS = {
     CUSTOM_ATTRIBUTES: hosting.CUSTOM_ATTRIBUTES_LENGTH.value,
     INFERENCE_ID: hosting.INFERENCE_ID_LENGTH.value,
 }
-_START = b"POST /invocations HTTP/1.1\r\nhost: model\r\ncontent-length: "
+_START_LINE = b"POST /invocations"
+_START = _START_LINE + b" HTTP/1.1\r\nhost: model\r\ncontent-length: "
 
 
 def request_head(headers: Mapping[str, str], length: int, *, is_stream: bool) -> bytes:
@@ -136,6 +141,8 @@ class Call:
     body: bytes
     is_stream: bool
     seconds: float
+    entered: HostedModels | None = field(default=None, init=False)
+    """The models of a multi-model container while one of them is in use."""
 
     async def run(self) -> Response:
         """Raise UnreachableError or BusyError if a container could not be asked, or AwsError."""
@@ -144,16 +151,25 @@ class Call:
         except ModelFailure as failure:
             response = failure.response
         except BaseException:
-            self.instance.leave()
+            self._leave()
             raise
-        if not isinstance(response.body, EventStream):  # which calls `leave` at its end
-            self.instance.leave()
+        if not isinstance(response.body, EventStream):  # which calls `_leave` at its end
+            self._leave()
         return response
+
+    def _leave(self) -> None:
+        if self.entered is not None:
+            self.entered.leave(self.request.headers[TARGET_MODEL])
+        self.instance.leave()
 
     async def _pass_through(self) -> Response:
         deadline = asyncio.get_running_loop().time() + self.seconds
         names = self._containers()
         head, body, left = self.head, self.body, self.seconds
+        if self.instance.models is not None:
+            model = await self._enter(self.instance.models, names[0])
+            head = head.replace(_START_LINE, b"POST /models/%b/invoke" % model.encode(), 1)
+            left = deadline - asyncio.get_running_loop().time()
         for name in names[:-1]:
             reply = await self._begin(name, head, body, left)
             body = await self._rest(name, reply)
@@ -166,14 +182,36 @@ class Call:
             reply, self.variant.plan.name, self.request.id, is_stream=self.is_stream
         )
         if self.is_stream:
-            return Response(headers=back, body=EventStream(reply, self.instance.leave))
+            return Response(headers=back, body=EventStream(reply, self._leave))
         return Response(headers=back, body=await self._rest(name, reply))
+
+    async def _enter(self, models: HostedModels, container: str) -> str:
+        """Return the container's name for the model that the request names."""
+        try:
+            found = await models.enter(self.request.headers[TARGET_MODEL], self.seconds)
+        except LoadError as error:
+            place = Place(self.account, self.endpoint, container)
+            failure = refused(self.request, place, error.status, error.body)
+            raise ModelFailure(failure) from error
+        except (UnreachableError, BusyError):
+            raise
+        except UpstreamError as error:
+            raise self._unfinished(container, 0, error) from error
+        self.entered = models
+        return found
 
     def _containers(self) -> list[str]:
         """Return the names of the containers to ask, in order. Raise AwsError."""
         plan = self.variant.plan
         target = self.request.headers.get(TARGET_CONTAINER)
-        if TARGET_MODEL in self.request.headers:
+        if self.instance.models is not None:
+            if not self.request.headers.get(TARGET_MODEL):
+                raise AwsError(
+                    "ValidationError",
+                    f"Request {self.request.id} is missing a target model header: endpoint "
+                    f"{self.endpoint} has many models. Give a TargetModel",
+                )
+        elif TARGET_MODEL in self.request.headers:
             raise self._refusal(
                 "is not a multi-model endpoint and does not support target model header"
             )

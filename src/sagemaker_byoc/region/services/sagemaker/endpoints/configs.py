@@ -14,7 +14,12 @@ from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.specs import PRIMARY
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
-from sagemaker_byoc.region.services.sagemaker.models import ModelData, Models, data_of
+from sagemaker_byoc.region.services.sagemaker.models import (
+    ModelData,
+    Models,
+    data_of,
+    is_multi_model,
+)
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, echoed, invalid, not_here
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
@@ -119,6 +124,8 @@ class EndpointConfigs:
             )
         if len(model.get("Containers", ())) > 1:
             raise invalid("A serverless variant serves a model of one container only.")
+        if is_multi_model(model.get("PrimaryContainer", {})):
+            raise invalid("A serverless variant can't serve a multi-model container.")
 
 
 def _check_serverless_variant(variant: Parameters) -> None:
@@ -165,6 +172,8 @@ class ContainerPlan:
     """Whether it receives no keys and no region URL (its model's EnableNetworkIsolation)."""
     role: str = ""
     """ARN of its role; without one, the region's execution role."""
+    models: str = ""
+    """The prefix of the archives of a multi-model container; empty for any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,4 +227,5 @@ def _container(document: Parameters, name: str, model: Parameters) -> ContainerP
         data_of(document),
         isolated=bool(model.get("EnableNetworkIsolation")),
         role=model.get("ExecutionRoleArn", ""),
+        models=document["ModelDataUrl"] if is_multi_model(document) else "",
     )

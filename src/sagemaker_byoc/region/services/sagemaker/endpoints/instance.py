@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +16,7 @@ from sagemaker_byoc.contract import folders, lifecycle
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.variables import BIND_TO_PORT
+from sagemaker_byoc.contract.variables import BIND_TO_PORT, MULTI_MODEL
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.health import (
     LOG_SECONDS,
@@ -33,6 +33,7 @@ from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import ContainerPlan, VariantPlan
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosted_models import HostedModels
 
 LOG = logging.getLogger(__name__)
 
@@ -103,11 +104,18 @@ class Launch:
     """The number of containers of the instance."""
     startup_timeout: float
 
+    @property
+    def models(self) -> Path:
+        """The folder that the container sees as /opt/ml/models."""
+        return self.folder / hosting.MODELS_FOLDER.value
+
     def variables(self, context: RegionContext) -> dict[str, str]:
         """Return the variables that SageMaker sets; the model's own win."""
         variables = specs.platform(context.account)
         if context.access is not None and not self.plan.isolated:
             variables |= context.access.variables(role=self.plan.role)
+        if self.plan.models:
+            variables[MULTI_MODEL] = "true"
         # If containers share this machine's network, the engine gives each its own port.
         if self.instance_containers > 1 and context.engine.interface != "lo":
             variables[BIND_TO_PORT] = str(hosting.PORT.value)
@@ -175,7 +183,7 @@ class ServingContainer:
 
 
 def _lay_out(launch: Launch, context: RegionContext, port: int) -> ContainerSpec:
-    return specs.serving(
+    spec = specs.serving(
         name=launch.name,
         hostname=launch.plan.name,
         image=launch.image,
@@ -185,6 +193,10 @@ def _lay_out(launch: Launch, context: RegionContext, port: int) -> ContainerSpec
         variables=launch.variables(context),
         labels={**launch.purpose.labels, **machine_label()},
     )
+    if launch.plan.models:
+        launch.models.mkdir()
+        return replace(spec, shared=(hosting.MODELS_FOLDER.value,))
+    return spec
 
 
 def _clean(launch: Launch, context: RegionContext, port: int) -> None:
@@ -231,6 +243,8 @@ class Instance:
         self.is_healthy = False
         self.pools: dict[str, Pool] = {}
         """By container, in the order of the plan."""
+        self.models: HostedModels | None = None
+        """Those of a multi-model container, the only one of its instance."""
         self._context = context
         self._purpose = purpose
         several = len(variant.containers) > 1
@@ -335,11 +349,20 @@ class Instance:
             await self._stop_containers()
             raise errors[0] if errors else stopped()
         self.pools = {each.launch.plan.name: Pool(each.port) for each in self._served}
+        (first, *_) = self._served
+        if first.launch.plan.models:
+            plan, pool = first.launch.plan, self.pools[first.launch.plan.name]
+            self.models = HostedModels(
+                plan.name, plan.models, first.launch.models, pool, self._context
+            )
         self._wake.clear()
         self.is_healthy = True
 
     async def _stop_containers(self) -> None:
         self.is_healthy = False
+        models, self.models = self.models, None
+        if models is not None:
+            await models.close()
         served, self._served = self._served, []
         await all_stopped((self._context.threads.finish(each.stop) for each in served), self.stream)
         for pool in self.pools.values():
