@@ -130,7 +130,7 @@ def registry(region):
 
 
 def test_registry_of_sdk_2(registry):
-    """Register, approve, deploy the newest approved version, and a pipeline of three."""
+    """Register, approve, deploy: the newest approved version, a pipeline of three, many models."""
     found, _ = registry["sdk2"].result()
     first, second = found["arns"]
     assert first.endswith("/1")
@@ -138,6 +138,7 @@ def test_registry_of_sdk_2(registry):
     assert found["approved"] == first
     assert found["pipeline_status"] == "Approved"  # by deploy()
     assert found["answers"] == ["one(x)", "c(b(a(x)))"]
+    assert found["chosen"] == ["one(x)", "two(x)"]
     assert "from container-1 with message" in found["failure"]
     assert "on purpose" in found["failure"]
     assert found["metadata"] == [{"owner": "me"}, {"checked": "yes"}]

@@ -1,7 +1,8 @@
 """A registry script as people wrote them for SDK 2: register, approve, deploy, predict.
 
 Arguments: image for serving. Registers two versions of a model and a pipeline of three, and
-deploys the newest approved version and the pipeline. Prints one JSON object on its last line.
+deploys the newest approved version, the pipeline, and an endpoint of many models. Prints one JSON
+object on its last line.
 """
 
 import io
@@ -17,6 +18,7 @@ from sagemaker.deserializers import StringDeserializer
 from sagemaker.metadata_properties import MetadataProperties
 from sagemaker.model import Model, ModelPackage
 from sagemaker.model_metrics import MetricsSource, ModelMetrics
+from sagemaker.multidatamodel import MultiDataModel
 from sagemaker.pipeline import PipelineModel
 from sagemaker.predictor import Predictor
 from sagemaker.serializers import StringSerializer
@@ -104,6 +106,20 @@ for arn in (approved.model_package_arn, pipeline.model_package_arn):
     predictors.append(
         package.deploy(initial_instance_count=1, instance_type="ml.m5.large", wait=False, **text)
     )
+many = MultiDataModel(
+    name=f"{NAME}-many",
+    model_data_prefix=f"s3://{session.default_bucket()}/{NAME}/many/",
+    image_uri=IMAGE,
+    role=role,
+    sagemaker_session=session,
+    predictor_cls=Predictor,
+)
+chooser = many.deploy(initial_instance_count=1, instance_type="ml.m5.large", wait=False, **text)
+for answer in ("one", "two"):
+    many.add_model(uploaded(answer), f"{answer}.tar.gz")
+session.wait_for_endpoint(chooser.endpoint_name, poll=1)
+chosen = [chooser.predict("x", target_model=each) for each in sorted(many.list_models())]
+chooser.delete_endpoint()
 answers = []
 for predictor in predictors:
     session.wait_for_endpoint(predictor.endpoint_name, poll=1)
@@ -127,6 +143,7 @@ print(
                 ModelPackageName=pipeline.model_package_arn
             )["ModelApprovalStatus"],
             "answers": answers,
+            "chosen": chosen,
             "failure": failure,
             "metadata": [each["CustomerMetadataProperties"] for each in found],
             "commit": found[0]["MetadataProperties"]["CommitId"],

@@ -35,8 +35,8 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.instance import (
     ILL_SECONDS,
     Deployment,
     Instance,
-    Purpose,
 )
+from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import Purpose
 from sagemaker_byoc.region.services.sagemaker.jobs.containers import UploadError
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Item, find_items, share
 from sagemaker_byoc.region.services.sagemaker.jobs.job import Job, JobRecord

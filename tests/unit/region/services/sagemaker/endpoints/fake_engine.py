@@ -1,7 +1,8 @@
 """An engine whose containers are threads of this process that behave as their variables tell them.
 
 MODE  ok | exits | deaf (never listens) | ill (/ping is 503)      FILE  exists: healthy only then
-Requests are answered by the first word of their body, see `Handler.do_POST`.
+Requests are answered by the first word of their body, see `Handler.invoke`.
+ROOM  how many models a multi-model container loads; a model whose file says so is SLOW, or BAD.
 """
 
 from __future__ import annotations
@@ -30,8 +31,50 @@ class Handler(BaseHTTPRequestHandler):
         is_well = not self.server.container.ill and (wanted is None or Path(wanted).exists())
         self.answer(200 if is_well else 503, b"")
 
+    def do_DELETE(self):
+        container = self.server.container
+        container.requests.append((dict(self.headers), b"DELETE"))
+        gone = container.models.pop(self.path.removeprefix("/models/"), None)
+        self.answer(404 if gone is None else 200, b"")
+
+    def load(self, asked):
+        """Load a model as a multi-model container does."""
+        container = self.server.container
+        assert asked["url"] == f"/opt/ml/models/{asked['model_name']}/model"
+        folder = container.spec.tree.root / "models" / asked["model_name"] / "model"
+        what = (folder / "answer").read_text()
+        if what == "BAD":
+            return self.answer(500, b"no weights")
+        if what == "SLOW":
+            container.waiting.release()
+            assert container.release.wait(BOUND)
+        if asked["model_name"] in container.models:
+            return self.answer(409, b"")
+        if len(container.models) >= int(container.variables.get("ROOM", 9)):
+            return self.answer(507, b"no memory")
+        container.models[asked["model_name"]] = what
+        container.loads.append(what)
+        return self.answer(200, b"{}")
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/models":
+            self.load(json.loads(body))
+        elif self.path == "/invocations":
+            self.invoke(body)
+        else:
+            self.invoke_model(self.path.removeprefix("/models/").removesuffix("/invoke"), body)
+
+    def invoke_model(self, name, body):
+        models = self.server.container.models
+        if name not in models:
+            self.answer(404, b"unknown model")
+        elif body == b"model":
+            self.answer(200, models[name].encode())
+        else:
+            self.invoke(body)
+
+    def invoke(self, body):
         word, _, rest = body.partition(b" ")
         container = self.server.container
         container.requests.append((dict(self.headers), body))
@@ -103,6 +146,9 @@ class FakeContainer:
         self.spec = spec
         self.variables = spec.environment
         self.requests = []
+        self.models = {}
+        """What each loaded model answers, by its name."""
+        self.loads = []
         self.waiting = threading.Semaphore(0)
         self.release = threading.Event()
         self.graces = []

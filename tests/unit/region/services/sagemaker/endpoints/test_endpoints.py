@@ -314,7 +314,6 @@ def test_uncompressed_model(play):
     [
         ({"Image": "absent:1"}, "Cannot find image absent:1"),
         ({"Image": "a", "ModelDataUrl": "s3://no/x"}, "Could not find model data at s3://no/x."),
-        ({"Image": "a", "Mode": "MultiModel"}, "MultiModel is not supported"),
         ({"ModelPackageName": "x"}, f"ModelPackage {ARN}:model-package/x does not exist."),
         ({"ModelDataUrl": "s3://no/x"}, "needs an Image"),
     ],
