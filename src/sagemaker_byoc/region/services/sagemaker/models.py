@@ -27,9 +27,9 @@ MODEL = Kind(
 )
 MOST_CONTAINERS = 15
 """Source: service model, ContainerDefinitionList.max."""
-_UNKNOWN_PARTS = {
-    "AdditionalModelDataSources": "Put all files into one model archive or prefix",
-}
+MODEL_FOLDER = "model"
+ADDITIONAL_FOLDER = "additional-model-data-sources"
+"""Below /opt/ml, with a folder per ChannelName (developer guide: large-model-inference)."""
 
 
 class Models:
@@ -76,9 +76,6 @@ class Models:
         return [container]
 
     async def _check(self, container: Parameters) -> None:
-        for part, hint in _UNKNOWN_PARTS.items():
-            if part in container:
-                raise not_here(part, hint)
         if "Image" not in container:
             raise invalid("A container needs an Image")
         if is_multi_model(container):
@@ -86,11 +83,12 @@ class Models:
         if "ModelDataUrl" in container and "ModelDataSource" in container:
             raise invalid("Give either ModelDataUrl or ModelDataSource")
         _check_source(container.get("ModelDataSource", {}).get("S3DataSource"))
+        _check_additional(container.get("AdditionalModelDataSources", []))
         run = self._context.threads.run
         await run(self._context.images.resolve, container["Image"])
-        data = data_of(container)
-        if data is not None and not await run(is_there, data, self._context.store):
-            raise invalid(f"Could not find model data at {data.uri}.")
+        for data in sources_of(container).values():
+            if not await run(is_there, data, self._context.store):
+                raise invalid(f"Could not find model data at {data.uri}.")
 
     def _check_multi_model(self, container: Parameters) -> None:
         """Source: service model, ContainerDefinition.Mode, ModelDataSource."""
@@ -141,6 +139,18 @@ def _check_source(source: Parameters | None) -> None:
         raise invalid(f"The S3Uri of an S3Prefix must end with a slash: {source['S3Uri']}/")
 
 
+def _check_additional(sources: list[Parameters]) -> None:
+    names = [each["ChannelName"] for each in sources]
+    for name in names:
+        if name in {".", ".."} or names.count(name) > 1:
+            raise invalid(
+                f"ChannelName {name} of AdditionalModelDataSources: each is the name of a folder, "
+                "and of one source alone"
+            )
+    for each in sources:
+        _check_source(each["S3DataSource"])
+
+
 @dataclass(frozen=True, slots=True)
 class ModelData:
     """An archive, or all objects under a prefix."""
@@ -149,18 +159,22 @@ class ModelData:
     is_archive: bool
 
 
-def data_of(document: Parameters) -> ModelData | None:
-    """Return the model data of an accepted ContainerDefinition.
+def sources_of(document: Parameters) -> dict[str, ModelData]:
+    """Return the data of an accepted ContainerDefinition by its folders below /opt/ml.
 
-    A multi-model container has none when it starts.
+    A multi-model container has no model when it starts.
     """
-    if is_multi_model(document):
-        return None
-    if document.get("ModelDataUrl"):
-        return ModelData(document["ModelDataUrl"], is_archive=True)
-    source = document.get("ModelDataSource", {}).get("S3DataSource")
-    if source is None:
-        return None
+    found = {}
+    if document.get("ModelDataUrl") and not is_multi_model(document):
+        found[MODEL_FOLDER] = ModelData(document["ModelDataUrl"], is_archive=True)
+    elif "S3DataSource" in document.get("ModelDataSource", {}):
+        found[MODEL_FOLDER] = _data(document["ModelDataSource"]["S3DataSource"])
+    for each in document.get("AdditionalModelDataSources", []):
+        found[f"{ADDITIONAL_FOLDER}/{each['ChannelName']}"] = _data(each["S3DataSource"])
+    return found
+
+
+def _data(source: Parameters) -> ModelData:
     return ModelData(source["S3Uri"], is_archive=source["CompressionType"] == "Gzip")
 
 
@@ -199,7 +213,11 @@ def _copy_prefix(store: ObjectStore, bucket: str, prefix: str, folder: Path) -> 
     infos = [*store.list(bucket, prefix)]
     if not infos:
         raise OSError(f"no object's key begins with {prefix!r}")
-    names = {info.key: info.key[len(prefix) :].removeprefix("/") for info in infos}
+    # An S3Object is the one whose key is the prefix.
+    names = {
+        info.key: info.key[len(prefix) :].removeprefix("/") or info.key.rpartition("/")[2]
+        for info in infos
+    }
     files = {key: name for key, name in names.items() if name and not key.endswith("/")}
     check_paths(f"s3://{bucket}/{prefix}", [Item(bucket, key, files[key]) for key in files])
     for key, name in files.items():

@@ -17,8 +17,8 @@ from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.models import (
     ModelData,
     Models,
-    data_of,
     is_multi_model,
+    sources_of,
 )
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, echoed, invalid, not_here
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
@@ -167,7 +167,8 @@ class ContainerPlan:
     name: str
     image: str
     environment: Mapping[str, str]
-    data: ModelData | None
+    sources: Mapping[str, ModelData]
+    """The model and other data, by their folders below /opt/ml."""
     isolated: bool = False
     """Whether it receives no keys and no region URL (its model's EnableNetworkIsolation)."""
     role: str = ""
@@ -224,7 +225,7 @@ def _container(document: Parameters, name: str, model: Parameters) -> ContainerP
         name,
         document["Image"],
         document.get("Environment", {}),
-        data_of(document),
+        sources_of(document),
         isolated=bool(model.get("EnableNetworkIsolation")),
         role=model.get("ExecutionRoleArn", ""),
         models=document["ModelDataUrl"] if is_multi_model(document) else "",

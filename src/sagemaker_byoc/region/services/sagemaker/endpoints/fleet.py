@@ -145,9 +145,8 @@ class Fleet:
 
     def _instance(self, variant: Variant) -> Instance:
         models = {
-            each.name: self._models[each.data]
+            each.name: {folder: self._models[data] for folder, data in each.sources.items()}
             for each in variant.plan.containers
-            if each.data is not None
         }
         return Instance(self._deployment, variant.plan, models)
 
@@ -161,11 +160,12 @@ class Fleet:
         """Fetch each model once, however many instances use it."""
         for variant in self.variants.values():
             for each in variant.plan.containers:
-                if each.data is not None and each.data not in self._models:
-                    target = self._deployment.folder / f"model-{len(self._models)}"
-                    target.mkdir(parents=True)
-                    fetch(each.data, self._context.store, target, each.name)
-                    self._models[each.data] = target
+                for data in each.sources.values():
+                    if data not in self._models:
+                        target = self._deployment.folder / f"model-{len(self._models)}"
+                        target.mkdir(parents=True)
+                        fetch(data, self._context.store, target, each.name)
+                        self._models[data] = target
 
 
 async def _start_together(instances: list[Instance]) -> tuple[int, BaseException] | None:

@@ -92,9 +92,9 @@ class Instance:
     """An instance on the event loop; blocking calls run in the context's threads."""
 
     def __init__(
-        self, deployment: Deployment, variant: VariantPlan, models: Mapping[str, Path]
+        self, deployment: Deployment, variant: VariantPlan, models: Mapping[str, Mapping[str, Path]]
     ) -> None:
-        """`models` has folders by the names of the variant's containers."""
+        """`models` has the sources of each of the variant's containers."""
         context, purpose = deployment.context, deployment.purpose
         self.id = f"i-{secrets.token_hex(8)}1"
         self.stream = purpose.stream(variant.name, self.id)
@@ -113,7 +113,7 @@ class Instance:
                 purpose=purpose,
                 plan=each,
                 image=deployment.images[each.image],
-                model=models.get(each.name),
+                sources=models[each.name],
                 folder=deployment.folder / f"{self.id}-{number}",
                 name=f"{context.prefix}-{purpose.name}-{self.id}-{number}",
                 stream=f"{self.stream}/{each.name}" if several else self.stream,

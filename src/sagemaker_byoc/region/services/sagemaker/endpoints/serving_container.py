@@ -27,6 +27,7 @@ from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import ContainerPlan, VariantPlan
+from sagemaker_byoc.region.services.sagemaker.models import MODEL_FOLDER
 
 LOG = logging.getLogger(__name__)
 
@@ -56,8 +57,9 @@ class Launch:
     purpose: Purpose
     plan: ContainerPlan
     image: Image
-    model: Path | None
-    """The folder of the unpacked model, shared by the instances that serve it."""
+    sources: Mapping[str, Path]
+    """The folders of the unpacked model and other data, by those below /opt/ml that show them;
+    shared by the instances."""
     folder: Path
     """The container's own folder; made at its start, removed at its end."""
     name: str
@@ -150,11 +152,12 @@ def _lay_out(launch: Launch, context: RegionContext, port: int) -> ContainerSpec
         hostname=launch.plan.name,
         image=launch.image,
         tree=Tree(launch.folder),
-        model=launch.model,
+        model=launch.sources.get(MODEL_FOLDER),
         port=port,
         variables=launch.variables(context),
         labels={**launch.purpose.labels, **machine_label()},
     )
+    spec = replace(spec, inputs=launch.sources, read_only=frozenset(launch.sources))
     if launch.plan.models:
         launch.models.mkdir()
         return replace(spec, shared=(hosting.MODELS_FOLDER.value,))

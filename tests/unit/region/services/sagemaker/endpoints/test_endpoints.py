@@ -309,6 +309,52 @@ def test_uncompressed_model(play):
     play(scene)
 
 
+def test_additional_sources(play):
+    """Each in a folder of its own, beside the model; one object keeps its name."""
+
+    async def scene(region):
+        region.store.create_bucket("models")
+        region.store.put_bytes("models", "m.tar.gz", archive(weights=b"1"))
+        region.store.put_bytes("models", "draft/small", b"2")
+        adapters = {"S3DataType": "S3Prefix", "S3Uri": "s3://models/draft/"}
+        one = {"S3DataType": "S3Object", "S3Uri": "s3://models/draft/small"}
+        container = {
+            "Image": "serve:1",
+            "ModelDataUrl": "s3://models/m.tar.gz",
+            "AdditionalModelDataSources": [
+                {"ChannelName": name, "S3DataSource": {**source, "CompressionType": "None"}}
+                for name, source in {"draft": adapters, "one.file": one}.items()
+            ],
+        }
+        await region.call("CreateModel", ModelName="model", PrimaryContainer=container)
+        await region.config("config", region.variant(InitialInstanceCount=2))
+        await region.endpoint()
+        for started in region.engine.started:
+            inputs = started.spec.inputs
+            assert (inputs["model"] / "weights").read_bytes() == b"1"
+            for name in ("draft", "one.file"):
+                folder = inputs[f"additional-model-data-sources/{name}"]
+                assert (folder / "small").read_bytes() == b"2"
+            assert started.spec.read_only == frozenset(inputs)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(("names", "words"), [(["..", "a"], "ChannelName .."), (["a", "a"], "one")])
+def test_additional_sources_that_are_refused(play, names, words):
+    async def scene(region):
+        source = {"S3DataType": "S3Prefix", "S3Uri": "s3://models/x/", "CompressionType": "None"}
+        sources = [{"ChannelName": name, "S3DataSource": source} for name in names]
+        container = {"Image": "a", "AdditionalModelDataSources": sources}
+        text = await region.refused("CreateModel", ModelName="m", PrimaryContainer=container)
+        assert words in text
+        container["AdditionalModelDataSources"] = [{"ChannelName": "a", "S3DataSource": source}]
+        text = await region.refused("CreateModel", ModelName="m", PrimaryContainer=container)
+        assert text == "Could not find model data at s3://models/x/."
+
+    play(scene)
+
+
 @pytest.mark.parametrize(
     ("container", "text"),
     [
