@@ -209,6 +209,48 @@ def test_aws_cli_processes(processed):
     assert "test/part.csv" in log
 
 
+@pytest.fixture(scope="module")
+def transforms(region, digits):
+    """The batch transform scripts of SDK 2, SDK 3 and the command line, side by side."""
+    scripts = {
+        "sdk2": ("sdk_v2_transform.py", image("train"), image("serve"), digits),
+        "sdk3": ("sdk_v3_transform.py", image("serve")),
+        "cli": ("aws_cli_transform.sh", image("serve")),
+    }
+    with ThreadPoolExecutor(len(scripts)) as runs:
+        yield {name: runs.submit(run, region, name, *words) for name, words in scripts.items()}
+
+
+def test_transforms_of_sdk_2(transforms, digits):
+    """Estimator.transformer, Transformer with a join and captures, and an object that fails."""
+    found, log = transforms["sdk2"].result()
+    assert found["digits"] == len((digits / "test/digits.csv").read_text().splitlines())
+    assert found["joined"] == [["x3", "11.0"]]
+    assert found["captured"] == ["input", "outpu"]
+    assert "ClientError" in found["failure"] or "AlgorithmError" in found["failure"]
+    assert "See job logs for more information" in found["failure"]
+    assert "in/bad.csv" in found["failure"]
+    assert found["attached"]
+    assert "BatchStrategy=MULTI_RECORD" in log  # transform(logs=True) shows the data log
+
+
+def test_transforms_of_sdk_3(transforms):
+    found, _ = transforms["sdk3"].result()
+    assert found["joined"] == [
+        {"id": 1, "SageMakerOutput": {"sum": 3}},
+        {"id": 2, "SageMakerOutput": {"sum": 3}},
+    ]
+    assert found["sums"] == ["3", "3"]
+    assert found["status"] == "Completed"
+    assert found["listed"] == 2
+
+
+def test_transforms_of_the_aws_cli(transforms):
+    found, log = transforms["cli"].result()
+    assert found == ["A,B", "C,D"]
+    assert "MaxConcurrentTransforms=2, MaxPayloadInMB=1, BatchStrategy=SINGLE_RECORD" in log
+
+
 @pytest.mark.docker
 def test_aws_cli_pushes_with_docker(region):
     """`ecr get-login-password | docker login`, `docker push`, and back."""
