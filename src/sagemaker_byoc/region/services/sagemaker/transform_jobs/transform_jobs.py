@@ -64,6 +64,11 @@ class TransformJobs(Jobs[TransformRun]):
                 "InstanceType": plan.instance_type,
             }
         )
+        if any(each.models for each in variant.containers):
+            raise invalid(
+                f"Model {plan.model} is a multi-model container. A transform job names no model for "
+                "a request: create a model of one archive"
+            )
         if variant.is_direct:
             raise invalid(
                 f"The containers of model {plan.model} are invoked directly. A transform job needs "

@@ -365,6 +365,17 @@ def test_containers_that_are_invoked_directly(play):
     play(scene)
 
 
+def test_a_multi_model_container(play):
+    async def scene(region):
+        container = {"Image": "serve:1", "Mode": "MultiModel", "ModelDataUrl": "s3://data/models/"}
+        await region.call("CreateModel", ModelName="model", PrimaryContainer=container)
+        region.put(a=b"x")
+        error = await region.refused("CreateTransformJob", **region.request())
+        assert "is a multi-model container" in error.message
+
+    play(scene)
+
+
 def test_serial_containers(play):
     async def scene(region):
         containers = [
@@ -468,7 +479,7 @@ def test_a_killed_region(tmp_path):
             found = await region.describe()
             assert (found["TransformJobStatus"], found["FailureReason"]) == ("Failed", INTERNAL)
             ((labels, trees),) = region.engine.swept
-            assert labels["sagemaker-byoc.job"] == "transform-job"
+            assert labels["sagemaker-byoc.job"] == "transform_job"
             assert trees == [left]
 
     asyncio.run(main())
