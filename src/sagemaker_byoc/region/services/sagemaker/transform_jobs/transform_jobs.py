@@ -66,8 +66,8 @@ class TransformJobs(Jobs[TransformRun]):
         )
         if any(each.models for each in variant.containers):
             raise invalid(
-                f"Model {plan.model} is a multi-model container. A transform job names no model for "
-                "a request: create a model of one archive"
+                f"Model {plan.model} is a multi-model container. The requests of a transform job "
+                "name no model: create a model of one archive"
             )
         if variant.is_direct:
             raise invalid(
