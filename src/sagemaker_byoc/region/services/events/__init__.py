@@ -1,0 +1,1 @@
+"""EventBridge: rules, schedules, targets and event buses."""
