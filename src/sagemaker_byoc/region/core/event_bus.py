@@ -71,7 +71,7 @@ class EventBus:
 
     def __init__(self, state: Path, account: Account) -> None:
         self._account = account
-        self._file = _EventFile(state / EVENTS_FILE)
+        self._file = LineFile(state / EVENTS_FILE)
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
@@ -156,7 +156,7 @@ class EventBus:
                 LOG.exception("a listener failed at %s %s", event.detail_type, event.id)
 
 
-class _EventFile:
+class LineFile:
     """A file of lines, for one thread: whole lines only, and a new file when it is large.
 
     While it can't be written the lines are lost, which the log says once.

@@ -148,7 +148,7 @@ def test_a_half_written_batch_is_taken_back(
             raise OSError(28, "No space left on device")
         return write(descriptor, data)
 
-    file = event_bus._EventFile(tmp_path / "lines")
+    file = event_bus.LineFile(tmp_path / "lines")
     monkeypatch.setattr(event_bus.os, "write", full)
     for line in (b"first line\n", b"second line\n", b"third line\n"):
         file.append(line)
@@ -171,7 +171,7 @@ def test_a_large_file_is_replaced_and_one_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_bus, "FILE_BYTES", 30)
-    file = event_bus._EventFile(tmp_path / "lines")
+    file = event_bus.LineFile(tmp_path / "lines")
     for number in range(8):
         file.append(b"line number %d\n" % number)
     file.close()

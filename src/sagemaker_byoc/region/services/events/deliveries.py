@@ -1,0 +1,176 @@
+"""Deliveries to targets: in order per target, again after a failure, and never in another's way.
+
+Undelivered events are counted, logged, and kept as lines of STATE/events/undelivered.jsonl.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sagemaker_byoc.region.core.event_bus import LineFile
+from sagemaker_byoc.region.core.threads import Threads
+
+LOG = logging.getLogger(__name__)
+
+UNDELIVERED_FILE = "events/undelivered.jsonl"
+MOST_WAITING = 1000
+"""Events that wait for one target, with those that are tried again; further ones are dropped."""
+_THREADS = 32
+"""Deliveries at the same time: one per target."""
+_LONGEST_PAUSE = 60.0
+_CLOSING_SECONDS = 5.0
+
+
+class DeliveryError(Exception):
+    """A target did not take an event. `is_final` if it would not take it another time either."""
+
+    def __init__(self, text: str, *, is_final: bool = False) -> None:
+        self.is_final = is_final
+        super().__init__(text)
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    target: str
+    """Names the target, and the rule: those of one target are made one after the other."""
+    text: str
+    """What the target gets."""
+    send: Callable[[], None]
+    """Blocks for a bounded time; raises DeliveryError."""
+    most_retries: int
+    most_seconds: int
+    """Age after which it is not tried again."""
+    spacing: float = 0.0
+    """Seconds after it before the next of its target."""
+    began: float = field(default_factory=time.monotonic)
+    tries: int = 0
+
+    def pause(self) -> float | None:
+        """Return the seconds until it is tried again; None if it is not."""
+        seconds = min(2.0 ** min(self.tries - 1, 10), _LONGEST_PAUSE)
+        age = time.monotonic() - self.began + seconds
+        return None if self.tries > self.most_retries or age > self.most_seconds else seconds
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The deliveries to one target."""
+
+    waiting: deque[Delivery] = field(default_factory=deque)
+    paused: int = 0
+    """Those that will be tried again."""
+    dropped: int = 0
+    task: asyncio.Task[None] | None = None
+
+
+class Deliveries:
+    """Everything but `put` and `close` is on the event loop."""
+
+    def __init__(self, state: Path) -> None:
+        self.undelivered = 0
+        """Events that no target got, since the start."""
+        self._threads = Threads("deliveries", _THREADS)
+        self._lanes: dict[str, _Lane] = {}
+        self._retries: dict[int, tuple[asyncio.TimerHandle, Delivery]] = {}
+        self._file = LineFile(state / UNDELIVERED_FILE)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def put(self, delivery: Delivery) -> None:
+        """Queue a delivery; callable from any thread."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._add, delivery)
+
+    def close(self) -> None:
+        """Make what waits, for at most 5 s; call it in a thread while the loop runs. Idempotent."""
+        if self._loop is not None and not self._is_closed:
+            asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
+        self._threads.abandon()
+
+    async def _finish(self) -> None:
+        self._is_closed = True
+        for handle, delivery in self._retries.values():
+            handle.cancel()
+            self._give_up(delivery, "the region ended before the next try")
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_CLOSING_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for lane in self._lanes.values():
+            for delivery in lane.waiting:
+                self._give_up(delivery, "the region ended")
+        if self.undelivered:
+            LOG.warning("%d events were not delivered to targets of rules", self.undelivered)
+        self._file.close()
+
+    def _add(self, delivery: Delivery) -> None:
+        lane = self._lanes.setdefault(delivery.target, _Lane())
+        if len(lane.waiting) + lane.paused >= MOST_WAITING:
+            lane.dropped += 1
+            self.undelivered += 1
+            if lane.dropped == 1:
+                LOG.warning(
+                    "%s: %d events wait for it, and new ones are dropped",
+                    delivery.target,
+                    MOST_WAITING,
+                )
+            return
+        lane.waiting.append(delivery)
+        if lane.task is None:
+            lane.task = asyncio.get_running_loop().create_task(self._run(delivery.target, lane))
+
+    async def _run(self, target: str, lane: _Lane) -> None:
+        while lane.waiting:
+            delivery = lane.waiting.popleft()
+            delivery.tries += 1
+            try:
+                await self._threads.run(delivery.send)
+            except asyncio.CancelledError:
+                self._give_up(delivery, "the region ended while it was sent")
+                raise
+            except DeliveryError as error:
+                self._failed(lane, delivery, error)
+            except Exception as error:
+                LOG.exception("%s: the delivery failed", delivery.target)
+                self._give_up(delivery, repr(error))
+            if lane.waiting and not self._is_closed:
+                await asyncio.sleep(delivery.spacing)
+        lane.task = None
+        if not lane.paused:
+            self._lanes.pop(target, None)
+
+    def _failed(self, lane: _Lane, delivery: Delivery, error: DeliveryError) -> None:
+        pause = None if error.is_final or self._is_closed else delivery.pause()
+        if pause is None:
+            self._give_up(delivery, str(error))
+            return
+        lane.paused += 1
+        loop = asyncio.get_running_loop()
+        handle = loop.call_later(pause, self._retry, lane, delivery)
+        self._retries[id(delivery)] = (handle, delivery)
+
+    def _retry(self, lane: _Lane, delivery: Delivery) -> None:
+        lane.paused -= 1
+        del self._retries[id(delivery)]
+        self._add(delivery)
+
+    def _give_up(self, delivery: Delivery, reason: str) -> None:
+        self.undelivered += 1
+        times = "once" if delivery.tries == 1 else f"{delivery.tries} times"
+        LOG.warning("%s did not get an event, tried %s: %s", delivery.target, times, reason)
+        line = {"target": delivery.target, "reason": reason, "input": delivery.text}
+        self._file.append(json.dumps(line).encode() + b"\n")
