@@ -45,6 +45,8 @@ TITLES = {
     ),
     "ecr": "With a registry at `/v2/` for `docker push` and `docker pull`.",
     "logs": "The output of containers, and events that clients put.",
+    "events": "EventBridge: rules on the region's own events and on those that clients put, and"
+    " schedules. Targets are URLs, API destinations and log groups; others are refused by name.",
     "sts": "The caller is the execution role.",
     "iam": "Any name is the name of a role that SageMaker may assume; nothing is forbidden.",
 }

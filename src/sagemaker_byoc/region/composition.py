@@ -15,6 +15,7 @@ from sagemaker_byoc.region.containers.images import DockerImages, Images, Pushed
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.services.cloudwatch.cloudwatch import CloudWatch
 from sagemaker_byoc.region.services.ecr.ecr import Registry
+from sagemaker_byoc.region.services.events.events import Events
 from sagemaker_byoc.region.services.iam import Iam
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.logs.logs import Logs
@@ -123,6 +124,7 @@ def compose(
     models = Models(context, packages)
     configs = EndpointConfigs(context, models)
     endpoints = Endpoints(context, configs)
+    events = Events(state, account, bus=context.events, logs=logs)
     transform_jobs = TransformJobs(context, models)
     kinds = (
         context.tags,
@@ -141,6 +143,7 @@ def compose(
         {
             "cloudwatch": cloudwatch.operations(),
             "ecr": registry.operations(),
+            "events": events.operations(),
             "iam": Iam(account).operations(),
             "logs": Logs(logs, account).operations(),
             "sagemaker": {name: run for kind in kinds for name, run in kind.operations().items()},
@@ -164,11 +167,13 @@ def compose(
             processing_jobs,
             endpoints,
             transform_jobs,
+            events,
             cloudwatch,
             invocation_metrics,
         ),
         last={
             "threads": context.threads.abandon,
+            "events": events.finish,
             "ECR": registry.close,
             "S3": s3.close,
             "CloudWatch": context.metrics.close,

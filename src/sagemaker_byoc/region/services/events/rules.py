@@ -164,7 +164,7 @@ class Rules:
     def _delete_bus(self, asked: Parameters) -> Parameters:
         """Delete a bus without rules."""
         with self._lock:
-            if any(self._of_bus(asked["Name"])):
+            if asked["Name"] != DEFAULT_BUS and any(self._of_bus(asked["Name"])):
                 raise invalid(f"Event bus {asked['Name']} can't be deleted since it has rules.")
             self._buses.remove(asked["Name"])
         return {}

@@ -73,7 +73,9 @@ class Scheduler:
             self._change.clear()
             seconds = self.fire()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._change.wait(), seconds)
+                # Not wait_for, which loses a cancellation that comes together with the change.
+                async with asyncio.timeout(seconds):
+                    await self._change.wait()
 
 
 def is_of(rule: Rule, event: Event) -> bool:

@@ -12,6 +12,7 @@ from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import Images
 from sagemaker_byoc.region.containers.leftovers import region_labels, region_prefix
 from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.event_bus import EventBus
 from sagemaker_byoc.region.core.polling import Holds
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.threads import Threads
@@ -53,6 +54,11 @@ class RegionContext:
     def metrics(self) -> MetricStore:
         """Where jobs and endpoints put the values of their metrics."""
         return MetricStore(self.state / "metrics")
+
+    @cached_property
+    def events(self) -> EventBus:
+        """Where each change of a state is published."""
+        return EventBus(self.state, self.account)
 
     @cached_property
     def tags(self) -> Tags:

@@ -7,6 +7,7 @@ answers long polls.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +20,20 @@ from botocore.model import ListShape, StructureShape
 from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.services.sagemaker.state_changes import state_change
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 if TYPE_CHECKING:
     from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 
+LOG = logging.getLogger(__name__)
+
 PAGE = 100
 """Entries of a page if the caller names no MaxResults, which is also the most it may name."""
+
+_NO_STATE = (None, None)
+"""The state of a model and of others that exist or do not: its end is an event too."""
 
 Refusal: TypeAlias = "Callable[[Kind, str], AwsError]"
 """Returns the error about the resource with an ARN."""
@@ -113,6 +120,7 @@ class Resources:
         self.tags = context.tags
         self.records = context.records(kind.folder)
         self._account = context.account
+        self._events = context.events
         self._watch = None if kind.subject is None else context.holds.watch(kind.subject)
         self._lock = threading.Lock()
 
@@ -178,6 +186,7 @@ class Resources:
             except OSError:
                 self.tags.forget(self.arn(name))
                 raise
+            self.publish(document)
         self._announce(name)
 
     def change(self, name: str, edit: Callable[[Parameters], bool | None]) -> bool:
@@ -188,20 +197,43 @@ class Resources:
         """
         with self._lock:
             document = self.get(name)
+            before = self._state(document)
             if edit(document) is False:
                 return False
             document["LastModifiedTime"] = now()
             self.records.settle(name, document)
+            if self._state(document) != before:
+                self.publish(document)
         self._announce(name)
         return True
 
     def remove(self, name: str) -> None:
         """Raise AwsError if there is none, OSError if it can't be removed from the disk."""
         with self._lock:
-            self.get(name)
+            document = self.get(name)
+            if self._state(document) == _NO_STATE:
+                self.publish(document)
             self.tags.forget(self.arn(name))
             self.records.remove(name)
         self._announce(name)
+
+    def publish(self, document: Parameters, **added: object) -> None:
+        """Publish the state of a document as an event, if AWS does, with `added` members.
+
+        Never raise: a resource does not depend on its events.
+        """
+        if not self.kind.event:
+            return
+        try:
+            arn = document[self.kind.arn_member]
+            event = state_change(self.kind.event, arn, document, self.tags.get(arn), **added)
+            self._events.publish(event)
+        except Exception:
+            LOG.exception("the event of a %s is lost", self.kind.noun)
+
+    def _state(self, document: Parameters) -> tuple[object, object]:
+        """Return what an event tells of when it changes."""
+        return document.get(self.kind.status_member), document.get("SecondaryStatus")
 
     def expect(self, name: str) -> None:
         """Note that the client of this request asked for a change, and may wait for its end."""
