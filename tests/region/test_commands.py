@@ -140,7 +140,8 @@ def test_env_speaks_other_shells_and_json(state, url):
 def test_ps_lists_in_a_table_and_in_json(state, url):
     assert byoc("ps", "--state", state)[0].startswith("KIND")
     document = json.loads(byoc("ps", "--json", AWS_ENDPOINT_URL=url, **read_keys(state).environ)[0])
-    assert document == {"schema": 1, "trainingJobs": [], "endpoints": []}
+    kinds = ("trainingJobs", "processingJobs", "transformJobs", "endpoints")
+    assert document == {"schema": 1, **{kind: [] for kind in kinds}}
 
 
 @pytest.mark.parametrize("command", ["logs", "stop", "interrupt"])
@@ -258,3 +259,36 @@ def test_a_job_is_listed_followed_and_stopped(state, job):
     ]
     _, err = byoc("stop", job, "--state", state, code=2)
     assert job in err
+
+
+def test_a_processing_job_is_listed_followed_and_stopped(state, url):
+    """The newest of two kinds is meant by a name that both have."""
+    make_client("sagemaker", url, read_keys(state)).create_processing_job(
+        ProcessingJobName="talks-1",
+        RoleArn="arn:aws:iam::000000000000:role/Mine",
+        AppSpecification={
+            "ImageUri": "byoc-train",
+            "ContainerEntrypoint": ["sh", "-c", "echo busy; exec sleep 600"],
+        },
+        ProcessingResources={
+            "ClusterConfig": {
+                "InstanceType": "ml.m5.large",
+                "InstanceCount": 1,
+                "VolumeSizeInGB": 1,
+            }
+        },
+    )
+    with subprocess.Popen(
+        [*BYOC, "logs", "talks-1", "-f", "--state", state], stdout=subprocess.PIPE, text=True
+    ) as follower:
+        assert follower.stdout.readline() == "algo-1 | busy\n"
+        table, _ = byoc("ps", "--state", state)
+        rows = [line.split()[:3] for line in table.splitlines()]
+        assert ["processing", "talks-1", "InProgress"] in rows
+        out, err = byoc("stop", "talks-1", "--json", "--state", state)
+        assert json.loads(out)["kind"] == "processing"
+        assert "processing job talks-1 is stopping" in err
+        follower.communicate(timeout=SECONDS)
+    document = json.loads(byoc("ps", "--json", "--state", state)[0])
+    (job,) = document["processingJobs"]
+    assert job["ProcessingJobStatus"] == "Stopped"
