@@ -78,6 +78,42 @@ model.deploy(
 print("seconds", time.monotonic() - begin)
 model.sagemaker_session.delete_endpoint(model.endpoint_name)
 """
+PROCESS = """
+import os, sys, time
+import boto3
+client = boto3.client("sagemaker")
+waiter = client.get_waiter("processing_job_completed_or_stopped")
+def process(name):
+    client.create_processing_job(
+        ProcessingJobName=name, RoleArn=os.environ["SAGEMAKER_ROLE"],
+        AppSpecification={"ImageUri": sys.argv[1], "ContainerEntrypoint": ["true"]},
+        ProcessingResources={"ClusterConfig": {
+            "InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}},
+    )
+    waiter.wait(ProcessingJobName=name)
+    assert client.describe_processing_job(ProcessingJobName=name)["ProcessingJobStatus"] == (
+        "Completed")
+process(f"bench-{time.time_ns()}")  # the first request of a client loads AWS's models
+begin = time.monotonic()
+process(f"bench-{time.time_ns()}")
+print("seconds", time.monotonic() - begin)
+"""
+PROCESS_3 = """
+import os, sys, time
+from sagemaker.core.processing import ScriptProcessor
+from sagemaker.core.shapes import ProcessingInput, ProcessingS3Input
+processor = ScriptProcessor(
+    image_uri=sys.argv[1], command=["python3"], role=os.environ["SAGEMAKER_ROLE"],
+    instance_count=1, instance_type="ml.m5.large", base_job_name="bench",
+)
+source = ProcessingS3Input(s3_uri=sys.argv[3], local_path="/opt/ml/processing/input/data",
+                           s3_data_type="S3Prefix", s3_input_mode="File")
+open(sys.argv[3] + "/../s.py", "w").write("print(1)")
+begin = time.monotonic()
+processor.run(code=sys.argv[3] + "/../s.py", wait=True, logs=LOGS,
+              inputs=[ProcessingInput(input_name="data", s3_input=source)])
+print("seconds", time.monotonic() - begin)
+"""
 WORKLOADS = {  # SDK, script, its arguments, seconds that the job takes, whether moto can do it
     "SDK 3, train, empty job": ("sdk3", TRAIN_3, False, 0, True),
     "SDK 3, train, job of 8 s": ("sdk3", TRAIN_3, False, 8, False),
@@ -88,6 +124,8 @@ WORKLOADS = {  # SDK, script, its arguments, seconds that the job takes, whether
     "SDK 2, fit with logs, job of 8 s": ("sdk2", FIT_2, True, 8, False),
     "SDK 2, deploy": ("sdk2", DEPLOY_2, False, 0, False),
     "SDK 2, deploy with logs": ("sdk2", DEPLOY_2, True, 0, False),
+    "boto3, processing job and its waiter, empty job": ("sdk3", PROCESS, False, 0, True),
+    "SDK 3, ScriptProcessor with logs, empty job": ("sdk3", PROCESS_3, True, 0, False),
 }
 PROGRAM = """
 import json, pathlib, time
