@@ -11,6 +11,7 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_uri
+from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import DownloadError, Item, check_paths
 from sagemaker_byoc.region.services.sagemaker.model_registry.packages import ModelPackages
@@ -23,7 +24,7 @@ MODEL = Kind(
     member="Model",
     resource="model",
     folder="models",
-    event="SageMaker Model State Change",
+    event=state_changes.MODEL,
 )
 MOST_CONTAINERS = 15
 """Source: service model, ContainerDefinitionList.max."""

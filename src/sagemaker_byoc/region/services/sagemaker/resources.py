@@ -32,9 +32,6 @@ LOG = logging.getLogger(__name__)
 PAGE = 100
 """Entries of a page if the caller names no MaxResults, which is also the most it may name."""
 
-_NO_STATE = (None, None)
-"""The state of a model and of others that exist or do not: its end is an event too."""
-
 Refusal: TypeAlias = "Callable[[Kind, str], AwsError]"
 """Returns the error about the resource with an ARN."""
 
@@ -186,7 +183,7 @@ class Resources:
             except OSError:
                 self.tags.forget(self.arn(name))
                 raise
-            self.publish(document)
+            self._publish(document)
         self._announce(name)
 
     def change(self, name: str, edit: Callable[[Parameters], bool | None]) -> bool:
@@ -197,13 +194,14 @@ class Resources:
         """
         with self._lock:
             document = self.get(name)
-            before = self._state(document)
+            before = self.state(document)
             if edit(document) is False:
                 return False
             document["LastModifiedTime"] = now()
             self.records.settle(name, document)
-            if self._state(document) != before:
-                self.publish(document)
+            after = self.state(document)
+            if after != before:
+                self._publish(document, [name for name in after if after[name] != before[name]])
         self._announce(name)
         return True
 
@@ -211,14 +209,22 @@ class Resources:
         """Raise AwsError if there is none, OSError if it can't be removed from the disk."""
         with self._lock:
             document = self.get(name)
-            if self._state(document) == _NO_STATE:
-                self.publish(document)
+            if not any(self.state(document).values()):
+                self._publish(document)  # the end of what has no status
             self.tags.forget(self.arn(name))
             self.records.remove(name)
         self._announce(name)
 
-    def publish(self, document: Parameters, **added: object) -> None:
-        """Publish the state of a document as an event, if AWS does, with `added` members.
+    def state(self, document: Parameters) -> dict[str, object]:
+        """Return the members whose change is an event."""
+        return {name: document.get(name) for name in (self.kind.status_member, "SecondaryStatus")}
+
+    def only_in_event(self, _changed: Sequence[str]) -> dict[str, object]:
+        """Return the members that an event has and the Describe answer lacks."""
+        return {}
+
+    def _publish(self, document: Parameters, changed: Sequence[str] = ()) -> None:
+        """Publish the state of a document as an event, if AWS does, with the `changed` members.
 
         Never raise: a resource does not depend on its events.
         """
@@ -226,14 +232,11 @@ class Resources:
             return
         try:
             arn = document[self.kind.arn_member]
-            event = state_change(self.kind.event, arn, document, self.tags.get(arn), **added)
+            shown = {**_described(document, self.kind.member), **self.only_in_event(changed)}
+            event = state_change(self.kind.event, arn, shown, self.tags.get(arn))
             self._events.publish(event)
         except Exception:
             LOG.exception("the event of a %s is lost", self.kind.noun)
-
-    def _state(self, document: Parameters) -> tuple[object, object]:
-        """Return what an event tells of when it changes."""
-        return document.get(self.kind.status_member), document.get("SecondaryStatus")
 
     def expect(self, name: str) -> None:
         """Note that the client of this request asked for a change, and may wait for its end."""
@@ -289,6 +292,13 @@ class Resources:
         items, members = _listed(kind.member)
         entries = [{name: each[name] for name in members if name in each} for each in part]
         return {items: entries, **({"NextToken": token} if token else {})}
+
+
+def _described(document: Parameters, member: str) -> Parameters:
+    """Return the members of a document that the answer of Describe has."""
+    shape = models.service_model("sagemaker").operation_model(f"Describe{member}").output_shape
+    assert isinstance(shape, StructureShape)
+    return {name: value for name, value in document.items() if name in shape.members}
 
 
 def echoed(request: Parameters, description: str) -> Parameters:

@@ -10,6 +10,7 @@ the cloud; [recalled] neither.
   Those of model packages are ISO texts [guide].
 - The status of an endpoint is in upper case with underscores: IN_SERVICE [guide, seen].
 - Members without a value are absent [guide]; those of the cloud are null in part [seen].
+- An event of a model package says what was updated, in UpdatedModelPackageFields [guide].
 - A model, a configuration and other resources without a status have one event when they are made
   and one when they are deleted, with the same detail [guide: models; recalled: the others].
 """
@@ -41,15 +42,10 @@ def state_change(
     arn: str,
     document: Mapping[str, Any],
     tags: Mapping[str, str],
-    **added: object,
 ) -> Event:
-    """Return the event of a resource whose Describe answer is `document`.
-
-    `added` are members that the event has and the answer lacks, such as
-    UpdatedModelPackageFields.
-    """
+    """Return the event of a resource whose Describe answer is `document`."""
     encode = _iso_text if detail_type == MODEL_PACKAGE else _milliseconds
-    detail = _encoded({**document, **added}, encode)
+    detail = _encoded(document, encode)
     if detail_type == ENDPOINT:
         detail["EndpointStatus"] = _SNAKE.sub("_", document["EndpointStatus"]).upper()
     detail["Tags"] = dict(tags)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from datetime import timedelta
@@ -13,6 +14,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs.job import (
     JobKind,
@@ -21,6 +23,7 @@ from sagemaker_byoc.region.services.sagemaker.jobs.job import (
     Status,
     has_ended,
 )
+from sagemaker_byoc.region.services.sagemaker.models import MODEL
 from sagemaker_byoc.region.services.sagemaker.resources import Kind
 from sagemaker_byoc.region.wire.operations import AwsError
 
@@ -214,3 +217,49 @@ def test_a_job_begins_its_time_once(jobs):
 def test_which_states_end_a_job(status):
     ended = has_ended("TransformJob")({"TransformJobStatus": status.value})
     assert ended is (status in {Status.COMPLETED, Status.FAILED, Status.STOPPED})
+
+
+def published(context):
+    """Return the events that were published, without the bus."""
+    found = []
+    while not context.events._queue.empty():
+        found.append(context.events._queue.get())
+    return found
+
+
+def test_each_state_is_an_event(context):
+    jobs = context.resources(dataclasses.replace(JOB, event=state_changes.TRANSFORM_JOB))
+    document = jobs.new("one", TransformJobStatus="InProgress", Private="x")
+    jobs.add("one", document, [{"Key": "k", "Value": "v"}])
+    jobs.change("one", lambda document: document.update(ModelName="m"))
+    jobs.change("one", lambda document: document.update(TransformJobStatus="Failed"))
+    jobs.remove("one")
+    events = published(context)
+    assert [event.detail["TransformJobStatus"] for event in events] == ["InProgress", "Failed"]
+    assert events[1].detail["ModelName"] == "m"
+    assert events[0].detail["Tags"] == {"k": "v"}
+    assert "Private" not in events[0].detail
+    assert events[0].detail_type == "SageMaker Transform Job State Change"
+    assert events[0].resources == (jobs.arn("one"),)
+
+
+def test_what_has_no_status_has_an_event_when_it_is_made_and_when_it_is_removed(context):
+    models = context.resources(MODEL)
+    models.add("one", models.new("one"))
+    models.remove("one")
+    made, removed = published(context)
+    assert made.detail == removed.detail
+    assert made.detail["ModelName"] == "one"
+
+
+def test_an_event_that_fails_stops_no_change(context, caplog, monkeypatch):
+    models = context.resources(MODEL)
+    monkeypatch.setattr(context.events, "publish", None)
+    models.add("one", models.new("one"))
+    assert "one" in models
+    assert "the event of a model is lost" in caplog.text
+
+
+def test_a_kind_without_a_detail_type_has_no_events(context, projects):
+    projects.add("one", projects.new("one"))
+    assert published(context) == []

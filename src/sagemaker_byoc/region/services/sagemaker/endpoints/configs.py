@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.specs import PRIMARY
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
+from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.models import (
     ModelData,
@@ -28,7 +29,7 @@ CONFIG = Kind(
     member="EndpointConfig",
     resource="endpoint-config",
     folder="endpoint-configs",
-    event="SageMaker Endpoint Config State Change",
+    event=state_changes.ENDPOINT_CONFIG,
 )
 MOST_VARIANTS = 10
 """Source: service model, ProductionVariantList.max."""

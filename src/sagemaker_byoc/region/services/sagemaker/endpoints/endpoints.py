@@ -11,6 +11,7 @@ from sagemaker_byoc.contract.capture import is_enabled
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import (
@@ -40,7 +41,7 @@ ENDPOINT = Kind(
         sdk_first=50.0,
         sdk_hold=50.0,
     ),
-    event="SageMaker Endpoint State Change",
+    event=state_changes.ENDPOINT,
 )
 _DESCRIBED = (
     "EndpointName",

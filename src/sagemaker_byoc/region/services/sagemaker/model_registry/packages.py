@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.model_registry.groups import (
@@ -82,6 +83,13 @@ PACKAGE = _PackageKind(
 class _Packages(Resources):
     def arn(self, name: str) -> str:
         return super().arn(name.replace(".", "/"))
+
+    def state(self, document: Parameters) -> dict[str, object]:
+        updated = {name: document.get(name) for name in (*_UPDATED, "CustomerMetadataProperties")}
+        return {**super().state(document), **updated}
+
+    def only_in_event(self, changed: Sequence[str]) -> dict[str, object]:
+        return {"UpdatedModelPackageFields": [*changed]} if changed else {}
 
 
 class ModelPackages:

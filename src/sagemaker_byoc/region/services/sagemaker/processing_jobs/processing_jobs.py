@@ -7,6 +7,7 @@ from typing import Any
 from sagemaker_byoc.contract.variables import PROGRAM_DIR
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.polling import Subject
+from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
 from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Status, has_ended
@@ -31,7 +32,7 @@ KIND = JobKind(
     group="/aws/sagemaker/ProcessingJobs",
     work="Processing",
     mark="processing_",
-    event="SageMaker Processing Job State Change",
+    event=state_changes.PROCESSING_JOB,
     subject=Subject(
         look=lambda document: (document["ProcessingJobStatus"],),
         has_ended=has_ended("ProcessingJob"),

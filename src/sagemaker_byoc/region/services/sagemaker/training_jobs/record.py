@@ -8,6 +8,7 @@ from typing import Any
 
 from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Stage, Status, has_ended
 from sagemaker_byoc.region.services.sagemaker.resources import echoed
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME
@@ -100,7 +101,7 @@ TRAINING_JOB = JobKind(
         sdk_first=45.0,
         sdk_hold=5.0,
     ),
-    event="SageMaker Training Job State Change",
+    event=state_changes.TRAINING_JOB,
 )
 """`settle`: SDK 3 sleeps 5 s after each answer with a running job, however short the job is.
 `sdk_first`: after an answer with a running job, SDK 2 looks again 30 s later, and at the end of the

@@ -7,6 +7,7 @@ from typing import Any
 
 from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Status, has_ended
 from sagemaker_byoc.region.services.sagemaker.resources import echoed
 from sagemaker_byoc.region.wire.operations import Parameters
@@ -27,7 +28,7 @@ TRANSFORM_JOB = JobKind(
         sdk_first=45.0,
         sdk_hold=5.0,
     ),
-    event="SageMaker Transform Job State Change",
+    event=state_changes.TRANSFORM_JOB,
 )
 """The seconds are those of training jobs: the SDKs wait for both in the same way."""
 _DEFAULTS = {

@@ -465,3 +465,24 @@ def test_no_member_is_ignored(tmp_path):
     kept = {f"CreateModelPackage.{member}" for member in shape.members}
     unread = asyncio.run(main())
     assert unread - kept == set()
+
+
+def test_events_say_what_was_updated(play):
+    async def scene(region):
+        await group(region)
+        await version(region)
+        await update(region, ModelApprovalStatus="Approved", ApprovalDescription="good")
+        await update(region, ModelApprovalStatus="Approved")
+        queue = region.context.events._queue
+        events = [queue.get() for _ in range(queue.qsize())]
+        made, approved = (each for each in events if "Package State" in each.detail_type)
+        assert made.detail["ModelPackageVersion"] == 1
+        assert made.detail["ModelApprovalStatus"] == "PendingManualApproval"
+        assert "UpdatedModelPackageFields" not in made.detail
+        assert approved.resources == (f"{PACKAGE}/1",)
+        assert approved.detail["ModelApprovalStatus"] == "Approved"
+        fields = ["ModelApprovalStatus", "ApprovalDescription"]
+        assert approved.detail["UpdatedModelPackageFields"] == fields
+        assert "CreateToken" not in approved.detail
+
+    play(scene)
