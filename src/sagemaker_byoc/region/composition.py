@@ -136,7 +136,7 @@ def compose(
         configs,
         endpoints,
         transform_jobs,
-        Search(context),
+        Search(context, {"Endpoint": endpoints.described}),
     )
     invocation_metrics = InvocationMetrics(endpoints.by_name, context.metrics)
     targets, queries = _by_protocol(

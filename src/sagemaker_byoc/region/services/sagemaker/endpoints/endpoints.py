@@ -129,10 +129,17 @@ class Endpoints:
         return {"EndpointArn": document["EndpointArn"]}
 
     async def describe(self, asked: Parameters) -> Parameters:
-        found = self.find(asked["EndpointName"])
-        document = await self.resources.see(found.name)
+        name = self.find(asked["EndpointName"]).name
+        return self.described(await self.resources.see(name))
+
+    def described(self, document: Parameters) -> Parameters:
+        """Return what DescribeEndpoint answers of a document."""
+        name = document["EndpointName"]
+        found = self.by_name.get(name)
         return _description(
-            document, found.fleet, is_capturing=self.captures.is_working(found.name)
+            document,
+            found.fleet if found is not None else None,
+            is_capturing=self.captures.is_working(name),
         )
 
     async def update(self, asked: Parameters) -> Parameters:

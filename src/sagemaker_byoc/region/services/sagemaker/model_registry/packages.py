@@ -97,6 +97,11 @@ class ModelPackages:
         self.resources = context.kinds[PACKAGE.member] = _Packages(PACKAGE, context)
         self._context = context
         self._groups = groups
+        self._requests: dict[tuple[str, str], tuple[str, str]] = {}
+        """By group, empty for packages without one, and ClientToken: the request's digest, and the
+        package that it made."""
+        for document in self.resources:
+            self._remember(document)
 
     def operations(self) -> Operations:
         return {
@@ -128,7 +133,7 @@ class ModelPackages:
         # No await from here on: the group can't go, and no other request does the same.
         earlier = self._created_by(document[_CREATED_BY], group)
         if earlier is not None:
-            return {"ModelPackageArn": earlier["ModelPackageArn"]}
+            return {"ModelPackageArn": earlier}
         if group is None:
             name = document["ModelPackageName"] = asked["ModelPackageName"]
             self.resources.refuse_taken(name)
@@ -139,6 +144,7 @@ class ModelPackages:
         document = self.resources.new(name, **document)
         document["LastModifiedTime"] = document["CreationTime"]
         self.resources.add(name, document, asked.get("Tags", ()))
+        self._remember(document)
         return {"ModelPackageArn": document["ModelPackageArn"]}
 
     def _newest(self, group: str) -> int:
@@ -163,21 +169,26 @@ class ModelPackages:
             raise invalid("Missing ARN. Give a ModelPackageGroupName or a ModelPackageName")
         return None
 
-    def _created_by(self, token: str, group: str | None) -> Parameters | None:
-        """Return the package that an earlier request with the same token made."""
-        if not token:
+    def _remember(self, document: Parameters) -> None:
+        token, _, digest = document[_CREATED_BY].partition(" ")
+        if token:
+            place = document.get("ModelPackageGroupName", ""), token
+            self._requests[place] = digest, document[PACKAGE.name_member]
+
+    def _created_by(self, request: str, group: str | None) -> str | None:
+        """Return the ARN of the package that an earlier request with the same token made."""
+        token, _, digest = request.partition(" ")
+        known, name = self._requests.get((group or "", token), ("", ""))
+        if name not in self.resources:
             return None
-        for document in self._of_group(group):
-            known = document.get(_CREATED_BY, "")
-            if known == token:
-                return document
-            if known.partition(" ")[0] == token.partition(" ")[0]:
-                raise AwsError(
-                    "ConflictException",
-                    f"ClientToken {known.partition(' ')[0]} was used for another request: "
-                    f"{document['ModelPackageArn']}. Give each request a new one",
-                )
-        return None
+        arn = self.resources.arn(name)
+        if known != digest:
+            raise AwsError(
+                "ConflictException",
+                f"ClientToken {token} was used for another request, which made {arn}. Give each "
+                "request a new one",
+            )
+        return arn
 
     def _specification(self, asked: Parameters) -> Parameters | None:
         """Return the InferenceSpecification that is given, or that of SourceUri."""

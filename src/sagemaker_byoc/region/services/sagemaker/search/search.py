@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 from botocore.model import StructureShape
 
@@ -26,9 +27,15 @@ _MODEL = "Model"
 """Its record has the model in a member Model, beside the endpoints that serve it."""
 
 
+Description: TypeAlias = Callable[[Parameters], Parameters]
+
+
 class Search:
-    def __init__(self, context: RegionContext) -> None:
+    """`descriptions` make what Describe answers of the documents of a kind, if they differ."""
+
+    def __init__(self, context: RegionContext, descriptions: Mapping[str, Description]) -> None:
         self._context = context
+        self._descriptions = descriptions
 
     def operations(self) -> Operations:
         return {"Search": self.search, "GetSearchSuggestions": self.suggest}
@@ -88,9 +95,11 @@ class Search:
         """Yield each resource as Search returns it, with its ARN."""
         kind = self._context.kinds[resource]
         served = self._served() if resource == _MODEL else {}
+        describe = self._descriptions.get(resource, dict)
         for document in kind:
             arn = document[kind.kind.arn_member]
-            record = echoed(document, "Model" if resource == _MODEL else shape.name)
+            shown = "Model" if resource == _MODEL else shape.name
+            record = echoed(describe(document), shown)
             if tags := kind.tags.get(arn):
                 record["Tags"] = as_list(tags)
             if resource == _MODEL:

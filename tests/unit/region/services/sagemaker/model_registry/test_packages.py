@@ -152,8 +152,17 @@ def test_a_token_makes_one_package(play):
         assert caught.value.code == "ConflictException"
         assert f"{PACKAGE}/1" in caught.value.message
         assert await version(region, ClientToken="u") == f"{PACKAGE}/2"
+        await group(region, "words")
+        assert (await version(region, "words", ClientToken="t")).endswith("words/1")
+
+    async def again(region):
+        """In another life of the region; and a package that is gone is not returned."""
+        assert await version(region, ClientToken="t") == f"{PACKAGE}/1"
+        await region.call("DeleteModelPackage", ModelPackageName=f"{PACKAGE}/1")
+        assert await version(region, ClientToken="t") == f"{PACKAGE}/3"
 
     play(scene)
+    play(again)
 
 
 def test_package_of_its_own_name(play):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
-from tests.unit.region.services.sagemaker.endpoints.conftest import ARN
+from tests.support.members import unread_members
+from tests.unit.region.services.sagemaker.endpoints.conftest import ARN, HostingRegion
 
+from sagemaker_byoc.region.services.sagemaker.training_jobs.record import TRAINING_JOB
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.json11 import encode
 
@@ -93,6 +96,8 @@ def test_models_and_endpoints(play):
         await region.endpoint()
         found = await search(region, "Endpoint", named("EndpointStatus", "InService"))
         assert names(found, "Endpoint") == ["one"]
+        (variant,) = found["Results"][0]["Endpoint"]["ProductionVariants"]
+        assert variant["CurrentInstanceCount"] == 1
         for name in ("ModelName", "Model.ModelName"):
             found = await search(region, "Model", named(name, "model"), SortBy=name)
             (record,) = found["Results"]
@@ -117,6 +122,48 @@ def test_models_and_endpoints(play):
         assert found["TotalHits"]["Value"] == 2
 
     play(scene)
+
+
+def test_training_jobs(play):
+    """As SDK 2's model card looks for the job of its model data."""
+
+    async def scene(region):
+        jobs = region.context.resources(TRAINING_JOB)
+        for name, accuracy in {"a": 0.8, "b": 0.9}.items():
+            document = jobs.new(
+                name,
+                TrainingJobStatus="Completed",
+                HyperParameters={"lr": "0.1"},
+                ModelArtifacts={"S3ModelArtifacts": f"s3://jobs/{name}/model.tar.gz"},
+                FinalMetricDataList=[
+                    {
+                        "MetricName": "acc",
+                        "Value": accuracy,
+                        "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
+                    }
+                ],
+            )
+            jobs.add(name, document)
+        artifacts = named("ModelArtifacts.S3ModelArtifacts", "s3://jobs/a/model.tar.gz")
+        assert names(await search(region, "TrainingJob", artifacts), "TrainingJob") == ["a"]
+        best = {"SortBy": "Metrics.acc"}
+        assert names(await search(region, "TrainingJob", **best), "TrainingJob") == ["b", "a"]
+        good = {"Name": "Metrics.acc", "Operator": "GreaterThan", "Value": "0.85"}
+        assert names(await search(region, "TrainingJob", good), "TrainingJob") == ["b"]
+
+    play(scene)
+
+
+def test_no_member_is_ignored(tmp_path):
+    async def main():
+        async with HostingRegion(tmp_path) as region:
+            operations = {
+                name: region.operations[name] for name in ("Search", "GetSearchSuggestions")
+            }
+            known = {"Resource": "ModelPackageGroup", "SortBy": "CreationTime"}
+            return await asyncio.to_thread(unread_members, "sagemaker", operations, **known)
+
+    assert asyncio.run(main()) == set()
 
 
 def test_pages(play):
