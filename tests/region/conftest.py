@@ -11,6 +11,9 @@ from sagemaker_byoc.region.region import Region
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.operations import AwsError
 
+UNNAMED = {"DescribeModelPackage": {"ModelPackageName"}}
+"""Required members that AWS's own answers lack: the versions of a group have no name."""
+
 
 class CheckedRegion(Region):
     """`client` gives clients whose answers must have the shape that the service model gives."""
@@ -50,6 +53,7 @@ def check_answer(http_response, parsed, model, **_):
         for name, value in parsed.items()
         if name not in streams and name != "ResponseMetadata"
     }
+    streams |= UNNAMED.get(model.name, set())
     missing = set(shape.required_members) - set(values) - streams
     assert not missing, f"{model.name}: {missing} missing"
     problems = ParamValidator().validate(values, _without(shape, streams))
@@ -64,6 +68,7 @@ def _without(shape, names):
     """The shape, no longer demanding what is not a value: a stream."""
     if names:
         shape.metadata["required"] = [n for n in shape.required_members if n not in names]
+        shape.__dict__.pop("required_members")  # as botocore has cached it
     return shape
 
 

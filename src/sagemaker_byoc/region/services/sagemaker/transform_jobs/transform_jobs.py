@@ -74,11 +74,6 @@ class TransformJobs(Jobs[TransformRun]):
                 f"The containers of model {plan.model} are invoked directly. A transform job needs "
                 "a model with InferenceExecutionConfig.Mode Serial"
             )
-        if any(each.models for each in variant.containers):
-            raise invalid(
-                f"Model {plan.model} has many models. A transform job needs a model with Mode "
-                "SingleModel"
-            )
         return variant
 
     def _check_storage(self, plan: TransformPlan) -> None:
