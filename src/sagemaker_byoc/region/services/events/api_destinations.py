@@ -112,7 +112,7 @@ class Connections:
                 kind: [_without_secret(each) for each in pairs]
                 for kind, pairs in auth["InvocationHttpParameters"].items()
             }
-        secret = f"secret:events!connection/{record['Name']}"
+        secret = f"secret:events/connection/{record['Name']}"
         return {
             **self._summary(record),
             "AuthParameters": shown,

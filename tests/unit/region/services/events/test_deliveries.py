@@ -1,0 +1,179 @@
+"""Deliveries: in order, tried again, bounded, and never in another target's way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sagemaker_byoc.region.services.events import deliveries
+from sagemaker_byoc.region.services.events.deliveries import (
+    UNDELIVERED_FILE,
+    Deliveries,
+    Delivery,
+    DeliveryError,
+)
+
+SECONDS = 20
+
+
+def _delivery(send: Callable[[], None], target: str = "a", **members: int) -> Delivery:
+    bounds = {"most_retries": 3, "most_seconds": 60, **members}
+    return Delivery(target=target, text='{"n": 1}', send=send, **bounds)
+
+
+def _live(state: Path, work: Callable[[Deliveries], None]) -> Deliveries:
+    """Call `work` in a thread while deliveries are made; then close them."""
+    made = Deliveries(state)
+
+    async def live() -> None:
+        made.start()
+        try:
+            await asyncio.to_thread(work, made)
+        finally:
+            await asyncio.to_thread(made.close)
+
+    asyncio.run(live())
+    return made
+
+
+def _undelivered(state: Path) -> list[dict[str, str]]:
+    path = state / UNDELIVERED_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(deliveries, "_LONGEST_PAUSE", 0.0)
+
+
+def test_those_of_a_target_are_made_in_order(tmp_path):
+    got: list[int] = []
+    numbers = range(100)
+    _live(
+        tmp_path,
+        lambda made: [made.put(_delivery(lambda n=n: got.append(n))) for n in numbers] and None,
+    )
+    assert got == [*numbers]
+
+
+def test_a_target_that_never_answers_does_not_delay_others(tmp_path):
+    freed, got = threading.Event(), queue.Queue()
+
+    def work(made: Deliveries) -> None:
+        made.put(_delivery(lambda: freed.wait(SECONDS) and None, "stuck"))
+        made.put(_delivery(lambda: got.put(1), "other"))
+        assert got.get(timeout=SECONDS) == 1
+        freed.set()
+
+    assert _live(tmp_path, work).undelivered == 0
+
+
+def test_a_failed_delivery_is_tried_again(tmp_path):
+    tries, done = [], threading.Event()
+
+    def send() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise DeliveryError("busy")
+        done.set()
+
+    def work(made: Deliveries) -> None:
+        made.put(_delivery(send))
+        assert done.wait(SECONDS)
+
+    assert _live(tmp_path, work).undelivered == 0
+    assert _undelivered(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "bounds", "times"),
+    [
+        (DeliveryError("no", is_final=True), {}, 1),
+        (DeliveryError("no"), {"most_retries": 2}, 3),
+        (DeliveryError("no"), {"most_retries": 0}, 1),
+        (DeliveryError("no"), {"most_seconds": 0}, 1),
+        (RuntimeError("no"), {}, 1),
+    ],
+)
+def test_what_is_given_up_is_counted_logged_and_kept(tmp_path, caplog, error, bounds, times):
+    tries, last = [], threading.Event()
+
+    def send() -> None:
+        tries.append(1)
+        if len(tries) == times:
+            last.set()
+        raise error
+
+    def work(made: Deliveries) -> None:
+        made.put(_delivery(send, **bounds))
+        assert last.wait(SECONDS)
+
+    assert _live(tmp_path, work).undelivered == 1
+    assert len(tries) == times
+    (line,) = _undelivered(tmp_path)
+    assert (line["target"], line["input"]) == ("a", '{"n": 1}')
+    assert "no" in line["reason"]
+    assert "a did not get an event" in caplog.text
+    assert "1 events were not delivered" in caplog.text
+
+
+def test_those_that_wait_for_a_target_are_bounded(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(deliveries, "MOST_WAITING", 2)
+    freed, began, got = threading.Event(), threading.Event(), []
+
+    def stick() -> None:
+        began.set()
+        freed.wait(SECONDS)
+
+    def work(made: Deliveries) -> None:
+        made.put(_delivery(stick))
+        assert began.wait(SECONDS)
+        for number in range(5):
+            made.put(_delivery(lambda n=number: got.append(n)))
+        made.put(_delivery(freed.set, "other"))
+
+    assert _live(tmp_path, work).undelivered == 3
+    assert got == [0, 1]
+    assert caplog.text.count("new ones are dropped") == 1
+
+
+def test_the_end_does_not_wait_for_a_stuck_target(tmp_path, monkeypatch):
+    monkeypatch.setattr(deliveries, "_CLOSING_SECONDS", 0.05)
+    freed, began = threading.Event(), threading.Event()
+
+    def stick() -> None:
+        began.set()
+        freed.wait(SECONDS)
+
+    def work(made: Deliveries) -> None:
+        made.put(_delivery(stick))
+        made.put(_delivery(stick))
+        assert began.wait(SECONDS)
+
+    made = _live(tmp_path, work)
+    freed.set()
+    assert made.undelivered == 2
+    reasons = [line["reason"] for line in _undelivered(tmp_path)]
+    assert sorted(reasons) == ["the region ended", "the region ended while it was sent"]
+
+
+def test_the_end_gives_up_what_waits_for_another_try(tmp_path, monkeypatch):
+    monkeypatch.setattr(deliveries, "_LONGEST_PAUSE", 50.0)
+    tried = threading.Event()
+
+    def send() -> None:
+        tried.set()
+        raise DeliveryError("busy")
+
+    def work(made: Deliveries) -> None:
+        made.put(_delivery(send))
+        assert tried.wait(SECONDS)
+
+    assert _live(tmp_path, work).undelivered == 1
+    assert len(_undelivered(tmp_path)) == 1
