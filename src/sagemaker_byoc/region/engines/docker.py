@@ -392,9 +392,11 @@ class DockerContainer:
                 return f"The container {name} is gone"
             if "is not running" not in words:
                 LOG.warning("%s may still run: %s", name, error)
+        has_model = "model" in self.spec.outputs
+        path, what = (f"{DEFAULT_ROOT}/model", "the model") if has_model else (DEFAULT_ROOT, "all")
         return (
-            f"The container {name} is kept: `docker cp {name}:{DEFAULT_ROOT}/model .` copies the "
-            f"model, `byoc local gc --remove {name}` removes it"
+            f"The container {name} is kept: `docker cp {name}:{path} .` copies {what}, "
+            f"`byoc local gc --remove {name}` removes it"
         )
 
     def close(self) -> None:

@@ -111,7 +111,8 @@ class ProcessingRun(ContainersRun):
             )
         return Layout(self.job.trees, found_specs, network)
 
-    def _reason(self, tree: Tree, code: int) -> str:  # noqa: ARG002 - the service names neither
+    def _reason(self, tree: Tree, code: int) -> str:  # noqa: ARG002 - no failure file is read
+        self._log.say(f"byoc: the job has failed with exit code {code}")
         return FAILED
 
     def _members(self) -> dict[str, Any]:

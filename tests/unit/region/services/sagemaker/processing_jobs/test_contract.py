@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 from tests.unit.region.services.sagemaker.jobs_region import BUCKET, wait_until
@@ -99,6 +100,12 @@ def test_the_command(region, application, printed):
     assert (found["ProcessingJobStatus"], region.log()) == ("Completed", [printed])
 
 
+def test_a_relative_path_is_not_in_the_folder_of_the_region(region):
+    found = region.run("echo x > relative-path && test -e /opt/ml/relative-path")
+    assert found["ProcessingJobStatus"] == "Completed"
+    assert not Path("relative-path").exists()
+
+
 def test_a_failure(region):
     """With AWS's words; the message says more, and what there is of the output is kept."""
     found = region.run(
@@ -107,6 +114,7 @@ def test_a_failure(region):
     )
     assert found["ProcessingJobStatus"] == "Failed"
     assert found["FailureReason"] == "AlgorithmError: See job logs for more information"
+    assert region.log() == ["byoc: the job has failed with exit code 3"]
     assert found["ExitMessage"] == "why"
     assert region.read("out/x") == b"half\n"
 
