@@ -251,6 +251,28 @@ def test_transforms_of_the_aws_cli(transforms):
     assert "MaxConcurrentTransforms=2, MaxPayloadInMB=1, BatchStrategy=SINGLE_RECORD" in log
 
 
+def test_events_with_boto3(region):
+    """An API destination and a log group get the ends of two jobs, and only these."""
+    found, _ = run(region, "sdk2", "boto3_events.py", image("train"))
+    assert [each[:2] for each in found["hooks"]] == [["/hook", "secret"]] * 2
+    texts = [each[2]["text"].partition(" is ")[2] for each in found["hooks"]]
+    assert texts == ["Completed", "Failed"]
+    good, bad = (each["detail"] for each in found["logged"])
+    assert found["logged"][0]["resources"] == [good["ProcessingJobArn"]]
+    assert good["Tags"] == {"team": "blue"}
+    assert good["CreationTime"] < good["ProcessingEndTime"]
+    assert "AlgorithmError" in bad["FailureReason"]
+    assert (found["put"], found["matches"], found["rules"], found["left"]) == (0, True, True, 0)
+
+
+def test_events_of_the_aws_cli(region):
+    found, log = run(region, "cli", "aws_cli_events.sh")
+    assert [json.loads(each) for each in found] == [{"total": 12}]
+    assert "NotAuthorizedForSourceException" in log
+    assert "Rule can't be deleted since it has targets." in log
+    assert '"Result": true' in log
+
+
 @pytest.mark.docker
 def test_aws_cli_pushes_with_docker(region):
     """`ecr get-login-password | docker login`, `docker push`, and back."""

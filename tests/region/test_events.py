@@ -1,0 +1,162 @@
+"""EventBridge through botocore's clients, with checked answers; a region that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Queue
+
+import botocore.session
+import pytest
+from tests.region.test_hosting import BOUND
+from tests.region.test_hosting import region as started_region
+
+from sagemaker_byoc.region.core.state_folder import read_address
+from sagemaker_byoc.region.region import Region
+
+pytestmark = pytest.mark.slow
+
+ANY = json.dumps({"source": [{"anything-but": "aws.nothing"}]})
+ENTRY = {"Source": "mine", "DetailType": "test"}
+
+
+@pytest.fixture
+def hook():
+    """A URL, and what it gets."""
+    got: Queue[dict] = Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", got
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_answers_have_the_shapes_of_the_model(region, hook):
+    events = region.client("events")
+    bus = events.create_event_bus(Name="own", Tags=[{"Key": "a", "Value": "b"}])["EventBusArn"]
+    events.put_rule(Name="r", EventPattern=ANY, EventBusName=bus, Description="d")
+    events.put_targets(Rule="r", EventBusName="own", Targets=[{"Id": "1", "Arn": hook[0]}])
+    entries = [{**ENTRY, "EventBusName": bus, "Detail": "{}"}, {**ENTRY, "Detail": "x"}]
+    assert events.put_events(Entries=entries)["FailedEntryCount"] == 1
+    assert hook[1].get(timeout=BOUND)["source"] == "mine"
+    events.put_rule(Name="s", ScheduleExpression="rate(5 minutes)")
+    events.disable_rule(Name="s")
+    assert [each["State"] for each in events.list_rules()["Rules"]] == ["DISABLED"]
+    for call, asked in (
+        (events.describe_rule, {"Name": "r", "EventBusName": "own"}),
+        (events.list_targets_by_rule, {"Rule": "r", "EventBusName": "own"}),
+        (events.list_rule_names_by_target, {"TargetArn": hook[0], "EventBusName": "own"}),
+        (events.describe_event_bus, {"Name": "own"}),
+        (events.list_event_buses, {}),
+        (events.list_tags_for_resource, {"ResourceARN": bus}),
+    ):
+        call(**asked)
+    with pytest.raises(events.exceptions.InvalidEventPatternException):
+        events.put_rule(Name="bad", EventPattern='{"source": "mine"}')
+    with pytest.raises(events.exceptions.ResourceNotFoundException):
+        events.describe_rule(Name="none")
+    events.remove_targets(Rule="r", EventBusName="own", Ids=["1"])
+    events.delete_rule(Name="r", EventBusName="own")
+    events.delete_rule(Name="s")
+    events.delete_event_bus(Name="own")
+
+
+def test_every_kind_has_events(region, hook):
+    """A model, a configuration and an endpoint that is deleted, in AWS's words."""
+    url, got = hook
+    events, sagemaker = region.client("events"), region.client("sagemaker")
+    events.put_rule(Name="all", EventPattern='{"source": ["aws.sagemaker"]}')
+    events.put_targets(Rule="all", Targets=[{"Id": "1", "Arn": url}])
+    role = region.account.role
+    container = {"Image": "byoc-serve"}
+    sagemaker.create_model(ModelName="m", ExecutionRoleArn=role, PrimaryContainer=container)
+    variant = {"VariantName": "v", "ModelName": "m"}
+    instance = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="c", ProductionVariants=[{**variant, **instance}]
+    )
+    sagemaker.delete_endpoint_config(EndpointConfigName="c")
+    sagemaker.delete_model(ModelName="m")
+    found = [got.get(timeout=BOUND) for _ in range(4)]
+    assert [(each["detail-type"], each["resources"][0].rpartition(":")[2]) for each in found] == [
+        ("SageMaker Model State Change", "model/m"),
+        ("SageMaker Endpoint Config State Change", "endpoint-config/c"),
+        ("SageMaker Endpoint Config State Change", "endpoint-config/c"),
+        ("SageMaker Model State Change", "model/m"),
+    ]
+    assert found[1]["detail"]["ProductionVariants"][0]["ModelName"] == "m"
+    events.remove_targets(Rule="all", Ids=["1"])
+    events.delete_rule(Name="all")
+
+
+def test_a_silent_target_delays_neither_others_nor_the_end(hook):
+    url, got = hook
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        region = Region()
+        region.start()
+        try:
+            events = region.client("events")
+            events.put_rule(Name="all", EventPattern=ANY)
+            mute = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+            targets = [{"Id": "mute", "Arn": mute}, {"Id": "hook", "Arn": url}]
+            events.put_targets(Rule="all", Targets=targets)
+            for number in range(20):
+                detail = json.dumps({"n": number})
+                events.put_events(Entries=[{**ENTRY, "Detail": detail}])
+            numbers = [got.get(timeout=BOUND)["detail"]["n"] for _ in range(20)]
+            assert numbers == [*range(20)]
+        finally:
+            region.close()
+
+
+def test_a_region_that_is_killed(tmp_path, hook):
+    """Rules and targets that were answered for are there; the file has whole lines."""
+    url, got = hook
+    state = tmp_path / "state"
+
+    def client(service="events"):
+        address = read_address(state).url
+        keys = json.loads((state / "credentials.json").read_text())
+        return botocore.session.Session().create_client(
+            service,
+            region_name="us-east-1",
+            endpoint_url=address,
+            aws_access_key_id=keys["AccessKeyId"],
+            aws_secret_access_key=keys["SecretAccessKey"],
+        )
+
+    with started_region(state) as (process, _):
+        events = client()
+        for number in range(20):
+            name = f"r{number:02}"
+            events.put_rule(Name=name, EventPattern=ANY)
+            events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": url}])
+        events.put_events(Entries=[{**ENTRY, "Detail": '{"n": 1}'}])
+        got.get(timeout=BOUND)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(BOUND)
+    with started_region(state):
+        events = client()
+        assert len(events.list_rules()["Rules"]) == 20
+        while not got.empty():
+            got.get()
+        events.put_events(Entries=[{**ENTRY, "Detail": '{"n": 2}'}])
+        assert [got.get(timeout=BOUND)["detail"]["n"] for _ in range(20)] == [2] * 20
+    lines = (state / "events" / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["detail"]["n"] for line in lines] == [1, 2]
