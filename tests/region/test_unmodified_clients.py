@@ -93,6 +93,8 @@ def test_sdk_2(sdk_2, hosts):
     found, log = sdk_2[hosts].result()
     assert found["status"] == "Completed"
     assert found["metrics"]["loss"] > 0
+    assert found["points"]["1"] >= found["points"]["60"] >= 1  # TrainingJobAnalytics
+    assert found["average"] > 0
     assert found["model"].endswith("/output/model.tar.gz")
     assert found["answer"][0]["digit"] == found["label"]
     assert "epoch=3" in log  # fit(logs="All") shows what the program printed
@@ -105,6 +107,24 @@ def test_sdk_3(region, digits, source):
     assert found["status"] == "Completed"
     assert found["answer"][0]["digit"] == found["label"]
     assert "epoch=2" in log
+
+
+def test_metrics_and_alarms_of_boto3(region):
+    found, _ = run(region, "sdk2", "metrics_boto3.py")
+    assert found["statistics"] == {"Average": 2.0, "SampleCount": 3.0, "Maximum": 3.0}
+    assert found["p50"] == 2.0
+    assert found["data"] == {"values": [6.0], "status": "Complete"}
+    assert found["listed"] == 1
+    assert found["refused"] == "InvalidParameterValueException"
+    assert found["alarm"] == "ALARM"
+    assert "Threshold Crossed: 1 out of the last 1 datapoint [10.0" in found["reason"]
+    assert found["history"][-1].startswith("Alarm updated from INSUFFICIENT_DATA to ALARM")
+    assert found["tags"] == {"team": "ml"}
+
+
+def test_metrics_and_alarms_of_the_aws_cli(region):
+    found, _ = run(region, "cli", "metrics_cli.sh")
+    assert found == {"sum": 12.0, "state": "ALARM", "listed": 1}
 
 
 def test_aws_cli(region, digits):

@@ -9,6 +9,7 @@ import sys
 
 import boto3
 import sagemaker
+from sagemaker.analytics import TrainingJobAnalytics
 from sagemaker.deserializers import JSONDeserializer
 from sagemaker.estimator import Estimator
 from sagemaker.serializers import JSONSerializer
@@ -47,6 +48,10 @@ answer = predictor.predict([[float(value) for value in pixels]])
 predictor.delete_model()
 predictor.delete_endpoint()
 
+frames = {
+    period: TrainingJobAnalytics(estimator.latest_training_job.name, period=period).dataframe()
+    for period in (1, 60)
+}
 job = boto3.client("sagemaker").describe_training_job(
     TrainingJobName=estimator.latest_training_job.name
 )
@@ -58,6 +63,8 @@ print(
             "metrics": {
                 entry["MetricName"]: entry["Value"] for entry in job["FinalMetricDataList"]
             },
+            "points": {period: len(frame) for period, frame in frames.items()},
+            "average": float(frames[60]["value"].mean()),
             "model": estimator.model_data,
             "label": int(float(label)),
             "answer": answer,
