@@ -116,7 +116,9 @@ def compose(
         logs=logs,
         access=access,
     )
-    cloudwatch = CloudWatch(state / "metrics", context.metrics, account)
+    cloudwatch = CloudWatch(
+        state / "metrics", context.metrics, account, publish=context.events.publish
+    )
     training_jobs = TrainingJobs(context)
     processing_jobs = ProcessingJobs(context)
     groups = ModelPackageGroups(context)

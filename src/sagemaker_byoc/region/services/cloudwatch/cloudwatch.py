@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,6 @@ from sagemaker_byoc.region.services.cloudwatch.metric_data import put_metric_dat
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
-LOG = logging.getLogger(__name__)
-
-
-def _log(event: Event) -> None:
-    LOG.info("%s: %s", event.detail_type, event.detail["alarmName"])
-
 
 class CloudWatch:
     """A Part of the region: its alarms are evaluated between `start` and `close`.
@@ -38,8 +31,8 @@ class CloudWatch:
         store: MetricStore,
         account: Account,
         *,
+        publish: Callable[[Event], None],
         clock: Callable[[], float] = time.time,
-        publish: Callable[[Event], None] = _log,
     ) -> None:
         self._store = store
         self._account = account

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -40,6 +41,14 @@ class Summary:
         """Return a summary of values that only their sender knows, unless they are all equal."""
         values = {minimum: count} if minimum == maximum else None
         return cls(count, total, minimum, maximum, values)
+
+    @classmethod
+    def of_values(cls, values: Sequence[float]) -> Summary:
+        """Return a summary of values, of which there is at least one."""
+        counts: dict[float, float] = dict(Counter(values))
+        if len(counts) > DISTINCT:
+            counts = rounded(counts)
+        return cls(len(values), math.fsum(values), min(values), max(values), counts)
 
     def add(self, value: float, count: float = 1.0) -> None:
         self.count += count

@@ -22,6 +22,7 @@ from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, Resources
 from sagemaker_byoc.region.services.sagemaker.tags import Tags
+from sagemaker_byoc.region.services.sagemaker.utilization import Utilization
 
 THREADS = 64
 """Blocking calls at the same time, such as starts and stops of containers."""
@@ -59,6 +60,11 @@ class RegionContext:
     def events(self) -> EventBus:
         """Where each change of a state is published."""
         return EventBus(self.state, self.account)
+
+    @cached_property
+    def utilization(self) -> Utilization:
+        """Measures what the containers of jobs and endpoints use of this machine."""
+        return Utilization(self.metrics)
 
     @cached_property
     def tags(self) -> Tags:

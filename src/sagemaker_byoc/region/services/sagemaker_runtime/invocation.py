@@ -113,25 +113,15 @@ class Invocations:
         metrics = self._policy.metrics
         if metrics is None:
             return
-
-        def note(status: int) -> None:
-            metrics.note(
-                Noted(
-                    endpoint=call.endpoint,
-                    variant=call.variant.plan.name,
-                    instances=len(call.variant.instances),
-                    time=time(),
-                    status=status,
-                    model=perf_counter() - asked,
-                    overhead=overhead,
-                )
-            )
-
         stream = response.body
         if isinstance(stream, EventStream):
-            stream.then(lambda has_failed: note(0 if has_failed else 200))
+            stream.then(
+                lambda has_failed: metrics.note(
+                    _noted(call, 0 if has_failed else 200, asked, overhead)
+                )
+            )
         else:
-            note(model_status(response))
+            metrics.note(_noted(call, model_status(response), asked, overhead))
 
     def _remember(self, endpoint: Endpoint, call: Call, response: Response) -> None:
         """Note sessions that it opened or ended, and capture the exchange if the endpoint does."""
@@ -157,6 +147,12 @@ class Invocations:
                 response=response.body,
             )
             asyncio.get_running_loop().call_soon(capture, exchange)
+
+
+def _noted(call: Call, status: int, asked: float, overhead: float) -> Noted:
+    variant, model = call.variant, perf_counter() - asked
+    count = len(variant.instances)
+    return Noted(call.endpoint, variant.plan.name, count, time(), status, model, overhead)
 
 
 def _route(request: Request) -> tuple[str, bool]:

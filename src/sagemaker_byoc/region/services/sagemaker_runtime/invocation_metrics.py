@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -68,10 +68,12 @@ class InvocationMetrics:
         await asyncio.to_thread(self._put, self._take())
 
     def note(self, invocation: Noted) -> None:
-        self._noted.append(invocation)
-        if len(self._noted) == 1 and self._loop is not None:
+        noted = self._noted
+        noted.append(invocation)
+        count = len(noted)
+        if count == 1 and self._loop is not None:
             self._loop.call_later(FLUSH_SECONDS, self._flush)
-        elif len(self._noted) >= MOST_NOTED:
+        elif count >= MOST_NOTED:
             self._flush()
 
     def _flush(self) -> None:
@@ -126,35 +128,19 @@ def model_status(response: Response) -> int:
 
 def _summaries(group: list[Noted]) -> Iterator[tuple[str, str, Summary]]:
     """Yield name, unit and summary of each metric of the invocations of one variant."""
-    yield "Invocations", NO_UNIT, _counted({1.0: len(group)})
-    yield "InvocationsPerInstance", NO_UNIT, _summary(1.0 / each.instances for each in group)
-    yield "Invocation4XXErrors", NO_UNIT, _share(group, lambda status: 400 <= status < 500)
-    yield "Invocation5XXErrors", NO_UNIT, _share(group, lambda status: 500 <= status < 600)
-    yield "InvocationModelErrors", NO_UNIT, _share(group, lambda status: status // 100 != 2)
-    for name, seconds in (
-        ("ModelLatency", (each.model for each in group)),
-        ("OverheadLatency", (each.overhead for each in group)),
+    yield "Invocations", NO_UNIT, Summary.of_values([1.0] * len(group))
+    shares = [1.0 / each.instances for each in group]
+    yield "InvocationsPerInstance", NO_UNIT, Summary.of_values(shares)
+    hundreds = [each.status // 100 for each in group]
+    for name, is_error in (
+        ("Invocation4XXErrors", [float(each == 4) for each in hundreds]),
+        ("Invocation5XXErrors", [float(each == 5) for each in hundreds]),
+        ("InvocationModelErrors", [float(each != 2) for each in hundreds]),
     ):
-        rounded = (float(round(each * _MICROSECONDS)) for each in seconds)
-        yield name, "Microseconds", _summary(rounded)
-
-
-def _share(group: list[Noted], is_error: Callable[[int], bool]) -> Summary:
-    """Return a summary of 1 for each error and 0 for each other invocation."""
-    errors = sum(is_error(each.status) for each in group)
-    return _counted({0.0: len(group) - errors, 1.0: errors})
-
-
-def _summary(values: Iterator[float]) -> Summary:
-    found = Summary()
-    for value in values:
-        found.add(value)
-    return found
-
-
-def _counted(counts: Mapping[float, int]) -> Summary:
-    found = Summary()
-    for value, times in counts.items():
-        if times:
-            found.add(value, times)
-    return found
+        yield name, NO_UNIT, Summary.of_values(is_error)
+    for name, seconds in (
+        ("ModelLatency", [each.model for each in group]),
+        ("OverheadLatency", [each.overhead for each in group]),
+    ):
+        rounded = [float(round(each * _MICROSECONDS)) for each in seconds]
+        yield name, "Microseconds", Summary.of_values(rounded)

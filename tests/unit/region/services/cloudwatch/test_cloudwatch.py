@@ -20,7 +20,9 @@ MINUTE = NOW.replace(second=0)
 @pytest.fixture
 def api(tmp_path):
     store = MetricStore(tmp_path, clock=NOW.timestamp)
-    operations = CloudWatch(tmp_path, store, Account(), clock=NOW.timestamp).operations()
+    operations = CloudWatch(
+        tmp_path, store, Account(), publish=print, clock=NOW.timestamp
+    ).operations()
 
     def call(name, **parameters):
         return operations[name](parameters)

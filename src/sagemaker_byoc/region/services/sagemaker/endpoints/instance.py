@@ -29,6 +29,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import
     Purpose,
     ServingContainer,
 )
+from sagemaker_byoc.region.services.sagemaker.utilization import Place
 
 LOG = logging.getLogger(__name__)
 
@@ -56,6 +57,9 @@ def for_endpoint(name: str, context: RegionContext) -> Purpose:
         group=GROUP + name,
         labels={**hosting_labels(context), LABEL: name},
         stream=lambda variant, instance: f"{variant}/{instance}",
+        place=lambda variant, instance: Place(
+            GROUP.rstrip("/"), {"EndpointName": name, "VariantName": variant}, instance
+        ),
         unhealthy=lambda variant: (
             f"The {variant.containers[0].name} container for production variant {variant.name} did "
             "not pass the ping health check. Please check CloudWatch logs for this endpoint."
@@ -117,6 +121,7 @@ class Instance:
                 folder=deployment.folder / f"{self.id}-{number}",
                 name=f"{context.prefix}-{purpose.name}-{self.id}-{number}",
                 stream=f"{self.stream}/{each.name}" if several else self.stream,
+                place=purpose.place(variant.name, self.id),
                 instance_containers=len(variant.containers),
                 startup_timeout=variant.startup_timeout,
             )

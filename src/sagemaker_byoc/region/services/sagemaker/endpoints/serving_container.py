@@ -28,6 +28,7 @@ from sagemaker_byoc.region.services.logs.log_store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import ContainerPlan, VariantPlan
 from sagemaker_byoc.region.services.sagemaker.models import MODEL_FOLDER
+from sagemaker_byoc.region.services.sagemaker.utilization import Place
 
 LOG = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Purpose:
     labels: Mapping[str, str]
     stream: Callable[[str, str], str]
     """Return the name of the log stream for a variant and the id of an instance."""
+    place: Callable[[str, str], Place]
+    """Return where the metrics go, of a variant and the id of an instance."""
     unhealthy: Callable[[VariantPlan], str]
     """Return SageMaker's sentence for containers that did not become healthy."""
     ill_seconds: float
@@ -64,6 +67,7 @@ class Launch:
     """The container's own folder; made at its start, removed at its end."""
     name: str
     stream: str
+    place: Place
     instance_containers: int
     """The number of containers of the instance."""
     startup_timeout: float
@@ -94,6 +98,7 @@ class ServingContainer:
     port: int
     log: ContainerLog
     close_log: Callable[[], None]
+    unfollow: Callable[[], None]
 
     @classmethod
     def start(
@@ -111,7 +116,8 @@ class ServingContainer:
         stream = LastingStream(context.logs, launch.purpose.group, launch.stream)
         port = context.ports.take()
         try:
-            container = context.engine.start(_lay_out(launch, context, port))
+            spec = _lay_out(launch, context, port)
+            container = context.engine.start(spec)
         except BaseException as error:
             if isinstance(error, ByocError):
                 stream.write(f"byoc: {error.sentence}. {error.hint}")
@@ -120,7 +126,8 @@ class ServingContainer:
             raise
         log = ContainerLog(container, stream.write, on_end)
         log.start()
-        served = cls(launch, context, container, port, log, stream.close)
+        unfollow = context.utilization.follow(container, spec, launch.place)
+        served = cls(launch, context, container, port, log, stream.close, unfollow)
         try:
             wait_until_healthy(container, port, launch.startup_timeout, log, given_up)
         except BaseException:
@@ -144,6 +151,7 @@ class ServingContainer:
             ends.callback(self.close_log)
             ends.callback(self.log.join, LOG_SECONDS)
             ends.callback(self.container.close)
+            ends.callback(self.unfollow)
 
 
 def _lay_out(launch: Launch, context: RegionContext, port: int) -> ContainerSpec:

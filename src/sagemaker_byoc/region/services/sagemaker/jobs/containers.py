@@ -17,6 +17,7 @@ from sagemaker_byoc.region.engines.container import ContainerSpec, Network
 from sagemaker_byoc.region.services.logs.log_store import LastingStream, LogStore
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import DownloadError
+from sagemaker_byoc.region.services.sagemaker.utilization import Place
 from sagemaker_byoc.region.wire.operations import AwsError
 
 MOST_LEFT_OUT = 1000
@@ -86,6 +87,9 @@ class JobContainers:
             }
         self.hosts.start(self._context.engine, specs, on_line)
         self.opened.callback(self.hosts.close)
+        for host, container in self.hosts.containers.items():
+            place = self._log.place(host)
+            self.opened.callback(self._context.utilization.follow(container, specs[host], place))
 
     def collect(self, outcome: Outcome) -> None:
         """Raise CollectError; the containers are kept then, with all that they hold."""
@@ -132,6 +136,11 @@ class JobLog:
                 name = f"{self._job}/{host}-{self._epoch}"
                 stream = self._streams[host] = LastingStream(self._logs, self._group, name)
         stream.write(line)
+
+    def place(self, host: str) -> Place:
+        """Return where the metrics of a host go: the namespace is named like the log group."""
+        name = f"{self._job}/{host}"
+        return Place(self._group, {"Host": name}, f"{self._group}/{name}")
 
     def say(self, line: str) -> None:
         """Write a line of the region's own, into the first host's stream."""

@@ -59,6 +59,7 @@ from sagemaker_byoc.region.services.sagemaker.transform_jobs.transformation impo
     Outcome,
     Transformation,
 )
+from sagemaker_byoc.region.services.sagemaker.utilization import Place
 from sagemaker_byoc.region.wire.operations import AwsError
 
 LOG = logging.getLogger(__name__)
@@ -259,6 +260,9 @@ def _purpose(job: TransformJob, epoch: int) -> Purpose:
         group=job.kind.group,
         labels={**job.context.labels, JOB_LABEL: job.id},
         stream=lambda _, instance: f"{job.name}/{instance}-{epoch}",
+        place=lambda _, instance: Place(
+            job.kind.group, {"Host": f"{job.name}/{instance}"}, instance
+        ),
         unhealthy=lambda _: _UNHEALTHY,
         # It may work on a request all this time, and then need as long as an endpoint's.
         ill_seconds=job.plan.seconds + ILL_SECONDS,
