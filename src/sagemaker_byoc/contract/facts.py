@@ -52,6 +52,17 @@ FAILURE_REASON = _model(
     "sagemaker.FailureReason.max",
     "we keep to 1024 bytes of UTF-8, which fits either reading",
 )
+PROCESSING_FOLDER = Fact(
+    "/opt/ml/processing",
+    "path",
+    f"{GUIDE}: build-your-own-processing-container",
+    "2026-11-30",
+    "each LocalPath of a processing job is below it",
+)
+EXIT_MESSAGE_FILE = Fact(
+    "/opt/ml/output/message", "path", f"{GUIDE}: byoc-metadata", "2026-11-30", "UTF-8"
+)
+EXIT_MESSAGE = _model(1024, "characters", "sagemaker.ExitMessage.max", "the guide: the first 1 KB")
 METRIC_DEFINITIONS = _model(40, "definitions", "sagemaker.MetricDefinitionList.max")
 METRIC_NAME = _model(255, "characters", "sagemaker.MetricName.max")
 METRIC_REGEX = _model(500, "characters", "sagemaker.MetricRegex.max")

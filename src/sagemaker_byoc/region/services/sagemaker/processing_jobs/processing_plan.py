@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
 from sagemaker_byoc.contract.training.channels import Channel, Distribution, InputMode
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
@@ -17,10 +18,7 @@ from sagemaker_byoc.region.services.sagemaker.resources import invalid
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME
 from sagemaker_byoc.region.wire.operations import AwsError
 
-PROCESSING = PurePosixPath(DEFAULT_ROOT / "processing")
-"""Every LocalPath is below it (developer guide: build-your-own-processing-container)."""
-MESSAGE = "output/message"
-"""The file, relative to /opt/ml, that becomes the ExitMessage."""
+PROCESSING = PurePosixPath(facts.PROCESSING_FOLDER.value)
 Request = Mapping[str, Any]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from sagemaker_byoc.contract import folders
+from sagemaker_byoc.contract import facts, folders
 from sagemaker_byoc.contract.folders import Entry, OnLeft, left_out, readable
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.contract.training.channels import InputMode
@@ -30,14 +30,13 @@ from sagemaker_byoc.region.services.sagemaker.jobs.job_run import (
 from sagemaker_byoc.region.services.sagemaker.jobs.outputs import SyncedFolder, walk_files
 from sagemaker_byoc.region.services.sagemaker.processing_jobs.documents import write_config
 from sagemaker_byoc.region.services.sagemaker.processing_jobs.processing_plan import (
-    MESSAGE,
     OutputPlan,
     ProcessingPlan,
 )
 from sagemaker_byoc.region.wire.operations import AwsError
 
-MESSAGE_BYTES = 1024
-"""The longest ExitMessage (developer guide: byoc-metadata)."""
+MESSAGE = str(PurePosixPath(facts.EXIT_MESSAGE_FILE.value).relative_to(DEFAULT_ROOT))
+MESSAGE_BYTES = facts.EXIT_MESSAGE.value
 FAILED = "AlgorithmError: See job logs for more information"
 """The service's words (github.com/aws/sagemaker-spark-container, test_spark.py)."""
 
@@ -76,7 +75,7 @@ class ProcessingRun(ContainersRun):
             labels=context.labels,
         )
         arn = context.account.arn("sagemaker", f"{self.job.kind.resource}/{self.job.name}")
-        check_places(plan.outputs, found)
+        check_places(plan.outputs, found, self._log.say_once)
         stager = Stager(
             context.store,
             work / "channels",
@@ -172,8 +171,8 @@ def _owned(
         yield entry
 
 
-def check_places(plans: Sequence[OutputPlan], found: Found) -> None:
-    """Raise DownloadError if two inputs bring one file, or a file where a folder is wanted."""
+def check_places(plans: Sequence[OutputPlan], found: Found, say: OnLeft) -> None:
+    """Raise DownloadError for a file where a folder is wanted; report a file of two inputs."""
     files: dict[PurePosixPath, str] = {}
     wanted: dict[PurePosixPath, str] = {}
     for output in plans:
@@ -187,12 +186,16 @@ def check_places(plans: Sequence[OutputPlan], found: Found) -> None:
         for item in items:
             path = folder / item.relative
             if path in files:
-                raise _clash(path, f"a file of {files[path]} and of {plan.uri}")
+                shown = readable(str(DEFAULT_ROOT / path))
+                say(f"{shown} comes from {files[path]} and from {plan.uri}; the latter's is kept")
             files[path] = plan.uri
             _want(wanted, path.parent, plan.uri)
     for path, uri in files.items():
         if path in wanted:
-            raise _clash(path, f"a file of {uri}, and a folder of {wanted[path]}")
+            raise DownloadError(
+                f"{DEFAULT_ROOT / path} would be a file of {uri}, and a folder of {wanted[path]}: "
+                "change a LocalPath"
+            )
 
 
 def _want(wanted: dict[PurePosixPath, str], folder: PurePosixPath, of: str) -> None:
@@ -201,10 +204,6 @@ def _want(wanted: dict[PurePosixPath, str], folder: PurePosixPath, of: str) -> N
         if each in wanted:
             break  # with all above it
         wanted[each] = of
-
-
-def _clash(path: PurePosixPath, what: str) -> DownloadError:
-    return DownloadError(f"{DEFAULT_ROOT / path} would be {what}: change a LocalPath")
 
 
 def exit_message(trees: Mapping[str, Tree], on_left: OnLeft) -> str:

@@ -72,7 +72,10 @@ def test_files_hosts_and_the_message(region):
         "cd /opt/ml/processing && python3 data/code/s.py && cp data/a.csv out/$(hostname)"
         " && echo x >> data/a.csv && ln -s $(hostname) out/link && ls empty"
         " && printf $(hostname) > /opt/ml/output/message",
-        inputs=[given("data", "in/"), given("code", "code/s.py", f"{PROCESSING}/data/code")],
+        inputs=[
+            given("data", "in/"),
+            given("code", "code/s.py", f"{PROCESSING}/data/code"),
+        ],
         outputs=[taken("out"), taken("empty")],
         hosts=2,
     )

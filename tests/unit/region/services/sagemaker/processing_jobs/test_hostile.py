@@ -66,19 +66,31 @@ def test_a_message_that_is_not_utf_8_fails_the_job(region):
     ("objects", "inputs", "outputs", "words"),
     [
         (["a/code"], [given("a", "a/"), given("b", "a/", f"{PROCESSING}/a/code")], [], "a/code"),
-        (["a/b/x", "b/x"], [given("a", "a/"), given("b", "b/", f"{PROCESSING}/a/b")], [], "b/x"),
         (["a/out"], [given("a", "a/")], [taken("o", path=f"{PROCESSING}/a/out")], "a/out"),
         (["a/../x"], [given("a", "a/")], [], "leads outside the folder"),
     ],
 )
 def test_names_that_clash(region, objects, inputs, outputs, words):
-    """Two inputs bring one file, or a file where a folder is needed."""
+    """A file where a folder is needed."""
     for name in objects:
         region.put(name)
     found = region.run("true", inputs=inputs, outputs=outputs)
     assert found["ProcessingJobStatus"] == "Failed"
     assert found["FailureReason"].startswith("ClientError: Data download failed: ")
     assert words in found["FailureReason"]
+
+
+def test_a_file_of_two_inputs(region):
+    """The later input's is kept, and the object stays as it was."""
+    region.put("a/b/x", b"1\n")
+    region.put("b/x", b"2\n")
+    inputs = [given("a", "a/"), given("b", "b/", f"{PROCESSING}/a/b")]
+    found = region.run("cat /opt/ml/processing/a/b/x", inputs=inputs)
+    assert found["ProcessingJobStatus"] == "Completed"
+    said, printed = region.log()
+    assert said.startswith("byoc: /opt/ml/processing/a/b/x comes from")
+    assert printed == "2"
+    assert region.read("a/b/x") == b"1\n"
 
 
 @pytest.mark.parametrize("mode", ["EndOfJob", "Continuous"])
