@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "ps": "commands.jobs:PS",
     "runs": "commands.runs",
     "logs": "commands.jobs:LOGS",
+    "events": "commands.events",
     "monitor": "commands.monitor",
     "stop": "commands.jobs:STOP",
     "interrupt": "commands.jobs:INTERRUPT",
