@@ -19,8 +19,8 @@ Generated from the parser by `scripts/docs`; CI fails when it is stale.
 
 Results go to stdout and nothing else does; progress, logs and errors go to stderr. `--json` prints
 one object with the number of its `schema` (`logs` and `events`: one object per line; `runs`: a
-list; `local env`: names and values; a report of `check` has its own number). Colour is for terminals: `NO_COLOR` turns
-it off, `FORCE_COLOR` on. What `[tool.byoc]` of
+list; `local env`: names and values; a report of `check` has its own number). Colour is for
+terminals: `NO_COLOR` turns it off, `FORCE_COLOR` on. What `[tool.byoc]` of
 `./pyproject.toml` says need not be said again ([how](../how-to/start-a-project.md)).
 
 Each command takes `-q` (`--quiet`: only results and errors) and `-v` (`--verbose`: also what is
