@@ -74,7 +74,7 @@ def test_every_operation(region):
         ModelName="digits", ExecutionRoleArn=ROLE, Containers=[{"ModelPackageName": arns[0]}]
     )
     (container,) = client.describe_model(ModelName="digits")["Containers"]
-    assert container["Image"] == "byoc-serve"
+    assert container["ModelPackageName"] == arns[0]
     own = client.create_model_package(
         ModelPackageName="digits", InferenceSpecification={**SPECIFICATION, **INSTANCES}
     )["ModelPackageArn"]

@@ -15,7 +15,10 @@ from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import DownloadError, Item, check_paths
 from sagemaker_byoc.region.services.sagemaker.model_registry.packages import ModelPackages
-from sagemaker_byoc.region.services.sagemaker.model_registry.specifications import containers_of
+from sagemaker_byoc.region.services.sagemaker.model_registry.specifications import (
+    RESOLVED,
+    containers_of,
+)
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, echoed, invalid, not_here
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
@@ -40,7 +43,11 @@ class Models:
         self._packages = packages
 
     def operations(self) -> Operations:
-        return {**self.resources.operations(), "CreateModel": self.create}
+        own = {"CreateModel": self.create, "DescribeModel": self.describe}
+        return {**self.resources.operations(), **own}
+
+    async def describe(self, asked: Parameters) -> Parameters:
+        return echoed(self.resources.get(asked["ModelName"]), "DescribeModelOutput")
 
     async def create(self, asked: Parameters) -> Parameters:
         name = asked["ModelName"]
@@ -60,11 +67,12 @@ class Models:
         document = self.resources.new(
             name, **{"EnableNetworkIsolation": False, **echoed(asked, "DescribeModelOutput")}
         )
-        document.pop("PrimaryContainer", None)
-        if "PrimaryContainer" in asked and len(containers) == 1:
-            document["PrimaryContainer"] = _described(containers[0])
+        if "PrimaryContainer" in asked:
+            document["PrimaryContainer"] = _described(asked["PrimaryContainer"])
         else:
-            document["Containers"] = [_described(each) for each in containers]
+            document["Containers"] = [_described(each) for each in given]
+        if containers != given:
+            document[RESOLVED] = containers
         self.resources.add(name, document, asked.get("Tags", ()))
         return {"ModelArn": document["ModelArn"]}
 

@@ -15,6 +15,9 @@ from sagemaker_byoc.region.containers.specs import PRIMARY
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.model_registry.specifications import (
+    containers_of_model,
+)
 from sagemaker_byoc.region.services.sagemaker.models import (
     ModelData,
     Models,
@@ -123,9 +126,10 @@ class EndpointConfigs:
                 "VpcConfig and EnableNetworkIsolation of a model are not supported for serverless "
                 "variants."
             )
-        if len(model.get("Containers", ())) > 1:
+        containers = containers_of_model(model)
+        if len(containers) > 1:
             raise invalid("A serverless variant serves a model of one container only.")
-        if is_multi_model(model.get("PrimaryContainer", {})):
+        if is_multi_model(containers[0]):
             raise invalid("A serverless variant can't serve a multi-model container.")
 
 
@@ -195,8 +199,7 @@ class VariantPlan:
     def from_document(cls, document: Parameters) -> VariantPlan:
         """`document` is a ProductionVariant, with its model's document as "Model"."""
         model = document["Model"]
-        only = model.get("PrimaryContainer")
-        containers = [only] if only is not None else model["Containers"]
+        containers = containers_of_model(model)
         mode = model.get("InferenceExecutionConfig", {}).get("Mode", "Serial")
         return cls(
             name=document["VariantName"],

@@ -12,6 +12,8 @@ from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 APPROVED = "Approved"
+RESOLVED = "Resolved"
+"""Member of a model's document alone: its containers, with what the packages had that they name."""
 MOST_ADDITIONAL = 15
 """Source: service model, UpdateModelPackage.AdditionalInferenceSpecificationsToAdd."""
 _OF_UNVERSIONED = (
@@ -74,9 +76,17 @@ def _known(container: Parameters, context: RegionContext) -> Parameters:
     return found | container
 
 
+def containers_of_model(document: Parameters) -> list[Parameters]:
+    """Return the containers that a model's document stands for, each with its image."""
+    if RESOLVED in document:
+        found: list[Parameters] = document[RESOLVED]
+        return found
+    return document.get("Containers") or [document["PrimaryContainer"]]
+
+
 def specification_of_model(model: Parameters) -> Parameters:
     """Return the specification of a package whose SourceUri is a model."""
-    containers = model.get("Containers") or [model["PrimaryContainer"]]
+    containers = containers_of_model(model)
     known = models.service_model("sagemaker").shape_for("ModelPackageContainerDefinition").members
     return {
         "Containers": [

@@ -55,14 +55,8 @@ def test_only_an_approved_version_is_deployed(play):
         await update(region, ModelApprovalStatus="Rejected")
         await region.call("DeleteModelPackage", ModelPackageName=ONE)
         found = await region.call("DescribeModel", ModelName="model")
-        assert found["Containers"] == [
-            {
-                "Mode": "SingleModel",
-                "Image": "serve:1",
-                "Environment": {},
-                "ModelPackageName": ONE,
-            }
-        ]
+        named = {"ModelPackageName": ONE, "Mode": "SingleModel", "Environment": {}}
+        assert found["Containers"] == [named]
         await region.config()
         assert (await region.endpoint())["EndpointStatus"] == "InService"
         assert (await region.invoke(b"x")).body == b"x"
@@ -75,10 +69,12 @@ def test_variables_of_the_model_win(play):
         environment = {"PREFIX": "package:", "A": "1"}
         await approved(region, {"Image": "serve:1", "Environment": environment})
         found = await model(region, Environment={"PREFIX": "model:"})
-        assert found["PrimaryContainer"]["Environment"] == {"PREFIX": "model:", "A": "1"}
+        assert found["PrimaryContainer"]["Environment"] == {"PREFIX": "model:"}
         await region.config()
         await region.endpoint()
         assert (await region.invoke(b"x")).body == b"model:x"
+        (container,) = region.engine.started
+        assert container.variables["A"] == "1"
 
     play(scene)
 
@@ -92,8 +88,8 @@ def test_package_of_several_containers(play):
             *({"Image": "serve:1", "Environment": {"PREFIX": f"{name}:"}} for name in "abc"),
         )
         found = await model(region)
-        assert "PrimaryContainer" not in found
-        assert [each["ModelPackageName"] for each in found["Containers"]] == [ONE] * 3
+        assert found["PrimaryContainer"]["ModelPackageName"] == ONE
+        assert "Containers" not in found
         await region.config()
         await region.endpoint()
         assert (await region.invoke(b"x")).body == b"c:b:a:x"
@@ -119,13 +115,32 @@ def test_package_beside_other_containers(play):
     play(scene)
 
 
+def test_a_described_model_can_be_made_again(play):
+    """DescribeModel answers what CreateModel was asked, as SDK 3 takes it for a pipeline."""
+
+    async def scene(region):
+        await approved(region)
+        found = await model(region)
+        again = await model(region, "again", **found["PrimaryContainer"])
+        assert again["PrimaryContainer"] == found["PrimaryContainer"]
+        await version(region, InferenceSpecification=None, SourceUri=found["ModelArn"])
+        package = await region.call("DescribeModelPackage", ModelPackageName=f"{PACKAGE}/2")
+        (container,) = package["InferenceSpecification"]["Containers"]
+        assert container["Image"] == "serve:1"
+
+    play(scene)
+
+
 def test_additional_specification(play):
     async def scene(region):
         more = {"Name": "small", **specification({"Image": "serve:small"})}
         await approved(region, AdditionalInferenceSpecifications=[more])
         found = await model(region, InferenceSpecificationName="small")
-        assert found["PrimaryContainer"]["Image"] == "serve:small"
         assert found["PrimaryContainer"]["InferenceSpecificationName"] == "small"
+        await region.config()
+        described = await region.endpoint()
+        (image,) = described["ProductionVariants"][0]["DeployedImages"]
+        assert image["SpecifiedImage"] == "serve:small"
         assert await refused(region, InferenceSpecificationName="large") == (
             f"Model package {ONE} has no inference specification named large. It has: small"
         )
@@ -144,7 +159,7 @@ def test_an_unversioned_package_needs_no_approval(play):
             InferenceSpecification=specification(**INSTANCES),
         )
         found = await model(region, ModelPackageName="digits")
-        assert found["PrimaryContainer"]["ModelPackageName"] == PACKAGE
+        assert found["PrimaryContainer"]["ModelPackageName"] == "digits"
 
     play(scene)
 
