@@ -40,7 +40,11 @@ def test_every_operation(region):
     tags = [{"Key": "team", "Value": "red"}]
     group = {"ModelPackageGroupName": "digits"}
     client.create_model_package_group(**group, ModelPackageGroupDescription="d", Tags=tags)
-    assert client.describe_model_package_group(**group)["ModelPackageGroupStatus"] == "Completed"
+    described = client.describe_model_package_group(**group)
+    assert described["ModelPackageGroupStatus"] == "Completed"
+    caller = region.client("sts").get_caller_identity()
+    identity = {"Arn": caller["Arn"], "PrincipalId": caller["UserId"]}
+    assert described["CreatedBy"]["IamIdentity"] == identity
     arns = [
         client.create_model_package(
             **group,

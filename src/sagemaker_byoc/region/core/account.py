@@ -50,6 +50,11 @@ class Account:
         """The execution role that exists from the start."""
         return self.arn("iam", "role/service-role/SageMakerRole")
 
+    @property
+    def execution_session(self) -> str:
+        """The ARN under which the execution role works for the owner of the region."""
+        return self.session_arn(self.role, "local")
+
     def session_arn(self, role: str, session: str) -> str:
         """Return the ARN under which an assumed `role` works, which is named by ARN or by name."""
         return f"arn:aws:sts::{self.id}:assumed-role/{role.rpartition('/')[2]}/{session}"
@@ -99,6 +104,12 @@ class Principal:
 
 CALLER: ContextVar[Principal | None] = ContextVar("CALLER", default=None)
 """The signer of the current request; None if the region accepts any signature."""
+
+
+def caller_arn(account: Account) -> str:
+    """Return the ARN of the assumed role that sent the current request."""
+    caller = CALLER.get()
+    return (caller.arn if caller else "") or account.execution_session
 
 
 def read_keys(state: Path) -> Keys | None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sagemaker_byoc.region.core.account import CALLER, Account, Credentials, unique_id
+from sagemaker_byoc.region.core.account import Account, Credentials, caller_arn, unique_id
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
-SESSION = "local"
 ROLE_SECONDS = 3600
 """Life of the credentials of AssumeRole [model: AssumeRole$DurationSeconds]."""
 SESSION_SECONDS = 12 * 3600
@@ -31,17 +30,11 @@ class Sts:
             "GetSessionToken": self._get_session_token,
         }
 
-    @property
-    def _execution_session(self) -> str:
-        """The ARN under which the execution role works."""
-        return self._account.session_arn(self._account.role, SESSION)
-
     def _get_caller_identity(self, _parameters: Parameters) -> Parameters:
         """Return the assumed role, which is the execution role for the owner of the region:
         get_execution_role() of the SDKs finds it so.
         """
-        caller = CALLER.get()
-        arn = (caller.arn if caller else "") or self._execution_session
+        arn = caller_arn(self._account)
         _, role, session = arn.split("/")
         return {
             "UserId": f"{unique_id('AROA', role)}:{session}",
@@ -65,7 +58,7 @@ class Sts:
 
     def _get_session_token(self, parameters: Parameters) -> Parameters:
         seconds = parameters.get("DurationSeconds", SESSION_SECONDS)
-        return {"Credentials": self._issue(self._execution_session, seconds)}
+        return {"Credentials": self._issue(self._account.execution_session, seconds)}
 
     def _issue(self, arn: str, seconds: int) -> dict[str, Any]:
         expires = now() + timedelta(seconds=seconds)

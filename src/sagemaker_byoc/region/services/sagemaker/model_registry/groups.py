@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sagemaker_byoc.region.core.account import CALLER, Account, unique_id
+from sagemaker_byoc.region.core.account import Account, caller_arn, unique_id
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, echoed, invalid
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
@@ -53,9 +53,9 @@ def local_name(account: Account, kind: Kind, given: str) -> str:
 
 def caller(account: Account) -> Parameters:
     """Return the signer of the current request as CreatedBy and LastModifiedBy show it."""
-    principal = CALLER.get()
-    arn = account.role if principal is None else principal.arn
-    return {"IamIdentity": {"Arn": arn, "PrincipalId": unique_id("AROA", arn)}}
+    arn = caller_arn(account)
+    _, role, session = arn.split("/")
+    return {"IamIdentity": {"Arn": arn, "PrincipalId": f"{unique_id('AROA', role)}:{session}"}}
 
 
 class ModelPackageGroups:

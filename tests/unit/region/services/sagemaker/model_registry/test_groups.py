@@ -34,7 +34,7 @@ def test_life_of_a_group(play):
         assert made == {"ModelPackageGroupArn": GROUP}
         found = await region.call("DescribeModelPackageGroup", ModelPackageGroupName="digits")
         assert found.pop("CreationTime")
-        assert found.pop("CreatedBy")["IamIdentity"]["Arn"].startswith("arn:aws:iam::")
+        assert found.pop("CreatedBy")["IamIdentity"]["Arn"].startswith("arn:aws:sts::")
         assert found == {
             "ModelPackageGroupName": "digits",
             "ModelPackageGroupArn": GROUP,
