@@ -195,13 +195,11 @@ DIFFERENCES = {
     "describe_model_package_group g-1": (["CreatedBy"], "AWS always gives it, and moto does not"),
     f"describe_model_package {VERSION_ARN}": (
         ["CreatedBy", "InferenceSpecification", "LastModifiedBy", "ModelPackageStatusDetails"],
-        "moto gives no digest of the image, a user of Studio, and statuses of validations that "
-        "were not asked for",
+        "moto gives no digest, a user of Studio, and the status of validations that nobody asked",
     ),
     "list_model_packages g-1": (
         ["ModelPackageSummaryList"],
-        "moto lists the oldest first, and has no status before the approval; AWS's own templates "
-        "take the first for the newest",
+        "moto lists the oldest first, and AWS's templates take the first for the newest",
     ),
     "search": (["Results", "TotalHits"], "moto counts no hits and names no author"),
     "describe_log_groups": (["logGroups"], "moto knows no class of a group"),
