@@ -111,11 +111,12 @@ class Processing:
         return [line for line in lines if line.strip()]
 
     def _row(self, record: bytes, output: bytes) -> bytes:
-        parts = [record, output] if self.joins else [output]
         try:
-            if not self.output_filter.is_root:
-                columns = [column for part in parts for column in _columns(part)]
-                parts = self.output_filter.columns(columns)
+            if self.output_filter.is_root:
+                parts = [record, output] if self.joins else [output]
+            else:
+                given = _columns(record) if self.joins else []
+                parts = self.output_filter.columns(given + _columns(output))
         except RecordError as error:
             raise AnswerError(
                 f"Failed to parse output from the algorithm as CSV: {error}"

@@ -97,7 +97,10 @@ class Sender:
             try:
                 return await once()
             except TransformError as error:
-                if error.is_final or number == self.retries:
+                if error.is_final:
+                    raise
+                self.target.suspect()  # its next request waits until /ping is answered
+                if number == self.retries:
                     raise
             await asyncio.sleep(_DELAYS[min(number, len(_DELAYS) - 1)])
         raise AssertionError("no attempt")
@@ -156,7 +159,6 @@ class Sender:
                 f"{self.seconds:.0f} seconds",
                 is_final=False,
             )
-        self.target.suspect()
         return _no_answer(str(error))
 
 
