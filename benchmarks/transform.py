@@ -35,7 +35,7 @@ from region_invoke import (
 
 from sagemaker_byoc.region.clients import make_client
 from sagemaker_byoc.region.containers.http_pool import Pool
-from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.core.threads import Threads, loop_factory
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Item
 from sagemaker_byoc.region.services.sagemaker.transform_jobs import records
@@ -196,7 +196,7 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
     with (
         region() as (url, pid),
         tempfile.TemporaryDirectory() as folder,
-        asyncio.Runner() as loop,
+        asyncio.Runner(loop_factory=loop_factory()) as loop,
     ):
         deploy(url, ["measured"], "rows")
         port = container_port(pid)

@@ -20,6 +20,7 @@ from sagemaker_byoc.region.composition import CLOSING_SECONDS, Composition, comp
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.core.account import CALLER, Account, Credentials, Keys, make_keys
 from sagemaker_byoc.region.core.state_folder import LOG_FILE, Address, StateFolder
+from sagemaker_byoc.region.core.threads import loop_factory
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.s3.store.disk import Disk
@@ -187,7 +188,7 @@ class _Running:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - raised in the thread that started this one
             if not self._ready.done():
@@ -331,11 +332,3 @@ def _make_engine(name: EngineName, state: Path) -> Engine:
     scratch = state / ".scratch"
     scratch.mkdir(exist_ok=True)
     return process.make_engine(scratch)
-
-
-def _loop_factory() -> Any:
-    try:
-        import uvloop  # noqa: PLC0415 - there is none for Windows
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

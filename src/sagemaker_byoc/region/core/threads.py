@@ -22,6 +22,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes event loops: uvloop's if it is installed, else asyncio's (None)."""
+    try:
+        import uvloop  # noqa: PLC0415 - there is none for Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Return the outcome of `work`; a cancellation takes effect only after its end."""
     task = asyncio.create_task(work)

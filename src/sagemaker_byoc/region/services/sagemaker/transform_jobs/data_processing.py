@@ -75,7 +75,7 @@ class Processing:
             return record
         try:
             if self.content is Media.CSV:
-                return b",".join(self.input_filter.columns(_columns(record)))
+                return _selected(record, self.input_filter)
             if self.content is Media.JSON_LINES and not self.is_split:
                 values = map(_parsed, record.splitlines())
                 return b"".join(_dumped(self.input_filter.select(each)) + b"\n" for each in values)
@@ -115,8 +115,7 @@ class Processing:
             if self.output_filter.is_root:
                 parts = [record, output] if self.joins else [output]
             else:
-                given = _columns(record) if self.joins else []
-                parts = self.output_filter.columns(given + _columns(output))
+                parts = self._outer(record, output) or self._filtered(record, output)
         except RecordError as error:
             raise AnswerError(
                 f"Failed to parse output from the algorithm as CSV: {error}"
@@ -124,6 +123,25 @@ class Processing:
         if self.inference_time is not None:
             parts += [str(uuid.uuid4()).encode(), self.inference_time.encode()]
         return b",".join(parts)
+
+    def _filtered(self, record: bytes, output: bytes) -> list[bytes]:
+        given = _columns(record) if self.joins else []
+        return self.output_filter.columns(given + _columns(output))
+
+    def _outer(self, record: bytes, output: bytes) -> list[bytes] | None:
+        """Return what `_filtered` does, if it is the record's first columns and the answer's last.
+
+        The columns between them are not looked at. Return None for any other filter or row.
+        """
+        numbers = self.output_filter.numbers
+        if not (numbers and self.joins) or b'"' in record or b'"' in output:
+            return None
+        head, tail = max(numbers) + 1, -min(numbers)
+        first = record.split(b",", head) if head > 0 else []
+        last = output.rsplit(b",", tail) if tail > 0 else []
+        if len(first) < head or len(last) < tail:
+            return None
+        return [first[number] if number >= 0 else last[number] for number in numbers]
 
     def _document(self, record: bytes, output: bytes) -> bytes:
         try:
@@ -144,6 +162,15 @@ class Processing:
             value = value if isinstance(value, dict) else {OUTPUT: value}
             value |= {INFERENCE_ID: str(uuid.uuid4()), INFERENCE_TIME: self.inference_time}
         return _dumped(value)
+
+
+def _selected(row: bytes, path: JsonPath) -> bytes:
+    """Return the columns of a row. Raise RecordError or JsonPathError."""
+    if path.start is not None and b'"' not in row:
+        parts = row.split(b",", path.start)
+        if len(parts) > path.start:
+            return parts[-1]
+    return b",".join(path.columns(_columns(row)))
 
 
 def _columns(row: bytes) -> list[bytes]:

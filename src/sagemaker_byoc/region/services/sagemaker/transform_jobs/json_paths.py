@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -44,6 +44,9 @@ class _Step:
     columns: Callable[[Sequence[Any]], list[Any]] | None = None
     """Return the elements of an array; None for a step that needs names."""
     names: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    start: int | None = None
+    """The start of a range that has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,16 @@ class JsonPath:
     def is_of_columns(self) -> bool:
         """Return whether it can be applied to a row of CSV, which is an array of columns."""
         return len(self._steps) < 2 and all(step.columns is not None for step in self._steps)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The indexes, if the path is nothing else."""
+        return self._steps[0].numbers if len(self._steps) == 1 else ()
+
+    @property
+    def start(self) -> int | None:
+        """The start of a range without an end, if the path is nothing else and counts forwards."""
+        return self._steps[0].start if len(self._steps) == 1 else None
 
     def select(self, value: Any) -> Any:
         """Return the selected part of a JSON value. Raise JsonPathError if it has none."""
@@ -110,18 +123,24 @@ def _step(match: re.Match[str]) -> _Step:
         quoted = re.findall(_NAME, found["names"])
         return _named(tuple(name[1:-1] for name in quoted))
     if found["numbers"] is not None:
-        numbers = [int(number) for number in found["numbers"].split(",")]
-        if len(numbers) == 1:
-            return _Step(
-                lambda value: _element(_array(value), numbers[0]),
-                is_several=False,
-                columns=lambda row: [_element(row, numbers[0])],
-            )
-        return _of_array(lambda array: [_element(array, number) for number in numbers])
+        numbers = tuple(int(number) for number in found["numbers"].split(","))
+
+        def columns(array: Sequence[Any]) -> list[Any]:
+            return [_element(array, number) for number in numbers]
+
+        if len(numbers) > 1:
+            return replace(_of_array(columns), numbers=numbers)
+        return _Step(
+            lambda value: _element(_array(value), numbers[0]),
+            is_several=False,
+            columns=columns,
+            numbers=numbers,
+        )
     if found["all"] or found["every"]:
         return _Step(_children, is_several=True, columns=list)
     start, end = (None if found[name] is None else int(found[name]) for name in ("start", "end"))
-    return _of_array(lambda array: _slice(array, start, end))
+    step = _of_array(lambda array: _slice(array, start, end))
+    return replace(step, start=start if end is None and (start or 0) >= 0 else None)
 
 
 def _named(names: tuple[str, ...]) -> _Step:

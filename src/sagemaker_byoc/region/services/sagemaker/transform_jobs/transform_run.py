@@ -23,7 +23,7 @@ from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.containers.http_reply import UpstreamError
 from sagemaker_byoc.region.containers.specs import JOB_LABEL, Image
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.core.threads import to_the_end
+from sagemaker_byoc.region.core.threads import loop_factory, to_the_end
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import (
     ContainerPlan,
@@ -102,7 +102,8 @@ class TransformRun(JobRun):
         self._record.begin_time()
         self._start_time = now()
         try:
-            asyncio.run(self._until_stopped(items))
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(self._until_stopped(items))
         except asyncio.CancelledError:
             self._discard()
             return partial(self._complete, self.switch.why)

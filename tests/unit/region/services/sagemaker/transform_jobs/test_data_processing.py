@@ -7,13 +7,18 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.data_processing import (
     AnswerError,
     Media,
     Processing,
 )
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.json_paths import parse
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.json_paths import (
+    JsonPathError,
+    parse,
+)
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.records import RecordError
 
 TIME = "2022-08-30T00:49:15Z"
@@ -69,6 +74,34 @@ def test_records(case):
     found = processing(media, input_filter, output_filter, joins)
     end = "\n" if found.changes_output else ""
     assert run(found, [record], answer) == ([sent], output + end)
+
+
+@settings(max_examples=300)
+@given(
+    numbers=st.lists(st.integers(-4, 4), min_size=1, max_size=3),
+    start=st.integers(0, 4),
+    record=st.lists(st.sampled_from([b"a", b"", b'"b,c"', b"dd"]), min_size=1, max_size=4),
+    output=st.lists(st.sampled_from([b"x", b"", b'"y,z"']), min_size=1, max_size=3),
+)
+def test_columns_are_those_of_the_whole_row(numbers, start, record, output):
+    """However few of them are looked at."""
+    path = parse(f"$[{','.join(map(str, numbers))}]")
+    found = processing(Media.CSV, f"$[{start}:]", path.text)
+    rows = b",".join(record), b",".join(output)
+    if b"" in rows:  # not a record
+        return
+    try:
+        expected = b",".join(path.columns(record + output)) + b"\n"
+    except JsonPathError:
+        with pytest.raises(AnswerError, match="is outside of the"):
+            found.finish([rows[0]], rows[1])
+    else:
+        assert found.finish([rows[0]], rows[1]) == expected
+    if start < len(record):
+        assert found.prepare(rows[0]) == b",".join(record[start:])
+    else:
+        with pytest.raises(RecordError):
+            found.prepare(rows[0])
 
 
 def test_batches_keep_their_order():
