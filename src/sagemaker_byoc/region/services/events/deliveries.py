@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 UNDELIVERED_FILE = "events/undelivered.jsonl"
 MOST_WAITING = 1000
 """Events that wait for one target, with those that are tried again; further ones are dropped."""
-_THREADS = 32
+_THREADS = 64
 """Deliveries at the same time: one per target."""
 _LONGEST_PAUSE = 60.0
 _CLOSING_SECONDS = 5.0

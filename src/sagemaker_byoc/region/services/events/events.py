@@ -128,6 +128,7 @@ class Events:
                 )
         try:
             detail = json.loads(entry["Detail"])
+            json.dumps(detail, allow_nan=False)
         except (ValueError, RecursionError):
             detail = None
         if not isinstance(detail, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -10,6 +11,8 @@ from datetime import datetime
 from sagemaker_byoc.region.core.event_bus import Event
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.events.rules import Rule
+
+LOG = logging.getLogger(__name__)
 
 SOURCE, DETAIL_TYPE = "aws.events", "Scheduled Event"
 _LONGEST_SLEEP = 30.0
@@ -58,13 +61,12 @@ class Scheduler:
         rules = {(each.arn, each.since): each for each in self._rules() if each.schedule}
         self._due = {key: due for key, due in self._due.items() if key in rules}
         for key, rule in rules.items():
-            assert rule.schedule is not None
             due = self._due.get(key)
-            if key not in self._due:
-                self._due[key] = rule.schedule(rule.since, at)
-            elif due is not None and due <= at:
+            if due is not None and due <= at:
                 self._publish(_scheduled(rule, due))
-                self._due[key] = rule.schedule(rule.since, at)
+            elif key in self._due:
+                continue
+            self._due[key] = _next(rule, at)
         waits = [(due - at).total_seconds() for due in self._due.values() if due is not None]
         return min([_LONGEST_SLEEP, *waits])
 
@@ -82,6 +84,16 @@ def is_of(rule: Rule, event: Event) -> bool:
     """Return whether the event is one that `rule` was due for."""
     is_scheduled = event.source == SOURCE and event.detail_type == DETAIL_TYPE
     return is_scheduled and event.resources == (rule.arn,)
+
+
+def _next(rule: Rule, at: datetime) -> datetime | None:
+    """Return when a rule is due after `at`; never, if that can't be computed."""
+    assert rule.schedule is not None
+    try:
+        return rule.schedule(rule.since, at)
+    except Exception:  # the schedules of other rules continue
+        LOG.exception("the schedule of %s has ended", rule.arn)
+        return None
 
 
 def _scheduled(rule: Rule, due: datetime) -> Event:

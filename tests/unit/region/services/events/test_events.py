@@ -59,14 +59,16 @@ def test_put_events(bridge):
         {"DetailType": "t", "Detail": "{}"},
         {**ENTRY, "Detail": "[]"},
         {**ENTRY, "Detail": "[" * 100_000},
+        {**ENTRY, "Detail": '{"n": 1e999}'},
         {**ENTRY, "Source": "AWS.s3"},
         {**ENTRY, "EventBusName": "nowhere"},
     ]
     answer = bridge.run(lambda: bridge.call("PutEvents", Entries=entries))
-    assert answer["FailedEntryCount"] == 5
+    assert answer["FailedEntryCount"] == 6
     assert [each.get("ErrorCode") for each in answer["Entries"]] == [
         None,
         "InvalidArgument",
+        "MalformedDetail",
         "MalformedDetail",
         "MalformedDetail",
         "NotAuthorizedForSourceException",

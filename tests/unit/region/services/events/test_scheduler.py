@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from sagemaker_byoc.region.core.event_bus import Event
 from sagemaker_byoc.region.services.events.rules import Rule
 from sagemaker_byoc.region.services.events.scheduler import Scheduler
@@ -79,3 +81,15 @@ def test_a_schedule_that_is_over_is_never_due() -> None:
     day = Day(rules=[_rule("cron(0 0 1 1 ? 2020)")])
     assert day.fire(0) == day.fire(9e6) == 30
     assert day.times() == []
+
+
+def test_a_schedule_that_fails_does_not_stop_others(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(since: datetime, after: datetime) -> datetime:
+        raise OverflowError("date value out of range")
+
+    broken = Rule(record={"Arn": "arn:b", "Since": START}, matches=None, schedule=fail, targets=())
+    day = Day(rules=[broken, _rule("rate(1 minute)")])
+    day.fire(0)
+    day.fire(60)
+    assert day.times() == ["16:01:30"]
+    assert caplog.text.count("the schedule of arn:b has ended") == 1
