@@ -189,21 +189,23 @@ def test_registry_of_the_aws_cli(registry):
 def processed(region, digits):
     """The scripts of processing jobs, side by side: the SDKs sleep 10 s before they look."""
     scripts = {
-        "sdk2": "processing_sdk_v2.py",
-        "sdk3": "processing_sdk_v3.py",
-        "cli": "processing_cli.sh",
+        "processing_sdk_v2.py": "sdk2",
+        "processing_sdk_v3.py": "sdk3",
+        "processing_boto3.py": "sdk3",
+        "processing_cli.sh": "cli",
     }
     words = (image("train"), digits / "train", CLIENTS / "processing")
-    with ThreadPoolExecutor(3) as runs:
+    with ThreadPoolExecutor(len(scripts)) as runs:
         yield {
-            name: runs.submit(run, region, name, script, *words) for name, script in scripts.items()
+            script: runs.submit(run, region, environment, script, *words)
+            for script, environment in scripts.items()
         }
 
 
-@pytest.mark.parametrize("client", ["sdk2", "sdk3"])
-def test_processing(processed, client):
+@pytest.mark.parametrize("sdk", ["v2", "v3"])
+def test_processing(processed, sdk):
     """ScriptProcessor and FrameworkProcessor: script, folder, arguments, message, both outputs."""
-    found, log = processed[client].result()
+    found, log = processed[f"processing_sdk_{sdk}.py"].result()
     total = found["message"]["rows"]
     assert found["status"] == "Completed"
     assert found["message"]["hosts"] == ["algo-1"]
@@ -216,15 +218,24 @@ def test_processing(processed, client):
 
 def test_more_of_processing(processed):
     """A job that fails, one that was made by another notebook, and one of the resource class."""
-    found, _ = processed["sdk2"].result()
+    found, _ = processed["processing_sdk_v2.py"].result()
     assert "AlgorithmError: See job logs for more information" in found["refused"]
     assert found["attached"] == ["/opt/ml/processing/input/data", "/opt/ml/processing/input/code"]
-    found, _ = processed["sdk3"].result()
+    found, _ = processed["processing_sdk_v3.py"].result()
     assert (found["created"], found["listed"]) == ("Completed", True)
 
 
+def test_boto3_processes_on_two_hosts(processed):
+    found, _ = processed["processing_boto3.py"].result()
+    assert found["status"] == "Completed"
+    assert found["message"].count("rows") == 2
+    assert found["listed"] == [found["name"]]
+    assert found["streams"] == [f"{found['name']}/algo-1", f"{found['name']}/algo-2"]
+    assert found["keys"] == ["out/test/part.csv", "out/train/part.csv"]
+
+
 def test_aws_cli_processes(processed):
-    message, log = processed["cli"].result()
+    message, log = processed["processing_cli.sh"].result()
     assert message["stage"] == "test"
     assert "test/part.csv" in log
 

@@ -39,6 +39,12 @@ MESSAGE = str(PurePosixPath(facts.EXIT_MESSAGE_FILE.value).relative_to(DEFAULT_R
 MESSAGE_BYTES = facts.EXIT_MESSAGE.value
 FAILED = "AlgorithmError: See job logs for more information"
 """The service's words (github.com/aws/sagemaker-spark-container, test_spark.py)."""
+MOVED = (
+    "this kernel forbids mount namespaces, so the folders of the job are below $SAGEMAKER_BASE_DIR "
+    "and not at /opt/ml: use --engine docker for a script that names /opt/ml"
+)
+MOST_CLASHES = 100
+"""Sentences about files of one name; a job can have millions of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +81,9 @@ class ProcessingRun(ContainersRun):
             labels=context.labels,
         )
         arn = context.account.arn("sagemaker", f"{self.job.kind.resource}/{self.job.name}")
-        check_places(plan.outputs, found, self._log.say_once)
+        check_places(plan.outputs, found, bounded(self._log.say_once))
+        if context.engine.shares_files and not context.engine.protects_inputs:
+            self._log.say_once(MOVED)
         stager = Stager(
             context.store,
             work / "channels",
@@ -142,9 +150,25 @@ class ProcessingRun(ContainersRun):
     def _send_output(self, plan: OutputPlan, trees: Mapping[str, Tree]) -> None:
         """Send host after host: of two files with one name, the last host's stays."""
         say, owners = self._log.say_once, dict[str, str]()
+        clash = bounded(say)
         for host, tree in trees.items():
-            files = _owned(host, walk_files(tree, plan.folder, say), plan, owners, say)
+            files = _owned(host, walk_files(tree, plan.folder, say), plan, owners, clash)
             outputs.send_all(self._context.store, plan.bucket, plan.prefix, files, say)
+
+
+def bounded(say: OnLeft) -> OnLeft:
+    """Return a function that says at most MOST_CLASHES sentences, and that there are more."""
+    count = 0
+
+    def say_some(sentence: str) -> None:
+        nonlocal count
+        count += 1
+        if count <= MOST_CLASHES:
+            say(sentence)
+        elif count == MOST_CLASHES + 1:
+            say(f"there are more than {MOST_CLASHES} such files; the rest is not listed")
+
+    return say_some
 
 
 def _synced(plan: OutputPlan) -> SyncedFolder:

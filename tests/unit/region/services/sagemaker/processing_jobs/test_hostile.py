@@ -6,9 +6,12 @@ import pytest
 from tests.unit.region.services.sagemaker.jobs_region import BUCKET
 from tests.unit.region.services.sagemaker.processing_jobs.conftest import (
     PROCESSING,
+    ProcessingRegion,
     given,
     taken,
 )
+
+from sagemaker_byoc.region.engines.process import ProcessEngine
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +94,34 @@ def test_a_file_of_two_inputs(region):
     assert said.startswith("byoc: /opt/ml/processing/a/b/x comes from")
     assert printed == "2"
     assert region.read("a/b/x") == b"1\n"
+
+
+def test_many_names_of_two_hosts_are_not_all_listed(region):
+    found = region.run(
+        "cd /opt/ml/processing/out; i=0; while [ $i -lt 150 ]; do : > $i; i=$((i+1)); done",
+        outputs=[taken("out")],
+        hosts=2,
+    )
+    assert found["ProcessingJobStatus"] == "Completed"
+    assert len(region.log()) == 101
+    assert region.log()[-1].startswith("byoc: there are more than 100 such files")
+    assert len(region.objects("out/")) == 150
+
+
+def test_a_kernel_without_namespaces(tmp_path):
+    """The log says where the folders are."""
+    region = ProcessingRegion(tmp_path / "state", ProcessEngine(()))
+    try:
+        region.put("in/a", b"1\n")
+        found = region.run(
+            "cat $SAGEMAKER_BASE_DIR/processing/data/a", inputs=[given("data", "in/")]
+        )
+        assert found["ProcessingJobStatus"] == "Completed"
+        said, printed = region.log()
+        assert "this kernel forbids mount namespaces" in said
+        assert printed == "1"
+    finally:
+        region.close()
 
 
 @pytest.mark.parametrize("mode", ["EndOfJob", "Continuous"])
