@@ -183,6 +183,7 @@ def test_a_new_container_has_no_models(play):
     async def scene(region):
         container = await serve(region, "a")
         await ask(region, "a")
+        container.ill = True
         container.die(1)
 
         async def replaced():
