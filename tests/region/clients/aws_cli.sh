@@ -25,6 +25,10 @@ aws sagemaker wait training-job-completed-or-stopped --training-job-name "$job"
 status=$(aws sagemaker describe-training-job --training-job-name "$job" \
   --query TrainingJobStatus --output text)
 [ "$status" = Completed ] || { echo "the job is $status" >&2; exit 1; }
+found=$(aws sagemaker search --resource TrainingJob --search-expression \
+  "Filters=[{Name=TrainingJobName,Operator=Equals,Value=$job},{Name=Metrics.none,Operator=NotExists}]" \
+  --query "Results[].TrainingJob.TrainingJobStatus" --output text)
+[ "$found" = Completed ] || { echo "Search finds $found" >&2; exit 1; }
 aws logs filter-log-events --log-group-name /aws/sagemaker/TrainingJobs \
   --log-stream-name-prefix "$job/" --query "events[].message" --output text >&2
 
