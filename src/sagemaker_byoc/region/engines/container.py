@@ -87,7 +87,8 @@ class ContainerSpec:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     """Folders of this machine, by the folders, relative to the tree's root, that show them."""
     read_only: frozenset[str] = frozenset()
-    """Those of `inputs` that are shown without a copy if the engine can."""
+    """Those of `inputs` that are shown without a copy if the engine can, and those of `shared`
+    that only this machine writes to, if the engine can prevent the container from it."""
     outputs: tuple[str, ...] = ()
     """Folders, relative to the tree's root, that `collect` brings back if they exist."""
     outside: Mapping[str, Path] = field(default_factory=dict)

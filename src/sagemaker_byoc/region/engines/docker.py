@@ -156,7 +156,8 @@ class DockerEngine:
             arguments += ["--publish", f"127.0.0.1:{spec.port}:{http.PORT.value}"]
         for relative in spec.shared:
             source = (spec.tree.root / relative).resolve()
-            arguments += ["--mount", f"type=bind,src={source},dst={DEFAULT_ROOT / relative}"]
+            mount = f"type=bind,src={source},dst={DEFAULT_ROOT / relative}"
+            arguments += ["--mount", mount + (",readonly" if relative in spec.read_only else "")]
         for relative in self._mounted(spec):
             source = spec.inputs[relative].resolve()
             target = DEFAULT_ROOT / relative

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,16 @@ def test_large_inputs_are_mounted_on_request(spec, tmp_path):
     arguments = DockerEngine(mount_inputs=True).create_arguments(spec)
     mount = arguments[arguments.index("--mount") + 1]
     assert mount == f"type=bind,src={tmp_path},dst=/opt/ml/input/data/train,readonly"
+
+
+@pytest.mark.parametrize(("read_only", "mode"), [(False, ""), (True, ",readonly")])
+def test_shared_folders_are_mounted(spec, tmp_path, read_only, mode):
+    """The container writes to them unless only this machine does."""
+    names = frozenset({"models"} if read_only else ())
+    shared = replace(spec, shared=("models",), read_only=names)
+    arguments = DockerEngine().create_arguments(shared)
+    mount = arguments[arguments.index("--mount") + 1]
+    assert mount == f"type=bind,src={tmp_path}/ml/models,dst=/opt/ml/models{mode}"
 
 
 def test_tree_is_copied_as_root_and_without_leftovers(tmp_path):

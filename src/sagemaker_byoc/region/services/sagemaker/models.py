@@ -127,8 +127,8 @@ def _check_names(containers: list[Parameters], mode: str) -> None:
         raise invalid("Each container of a model with direct invocation needs a ContainerHostname")
     if names:
         raise invalid(
-            "Give either no container a ContainerHostname, or each: only "
-            f"{', '.join(names)} has one"
+            "Give each container a ContainerHostname, or none of them: only "
+            f"{', '.join(names)} have one"
         )
 
 

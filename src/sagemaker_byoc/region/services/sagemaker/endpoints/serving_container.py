@@ -168,7 +168,8 @@ def _lay_out(launch: Launch, context: RegionContext, port: int) -> ContainerSpec
     spec = replace(spec, inputs=launch.sources, read_only=frozenset(launch.sources))
     if launch.plan.models:
         launch.models.mkdir()
-        return replace(spec, shared=(hosting.MODELS_FOLDER.value,))
+        models = hosting.MODELS_FOLDER.value
+        return replace(spec, shared=(models,), read_only=spec.read_only | {models})
     return spec
 
 

@@ -55,6 +55,7 @@ def test_models_are_loaded_when_they_are_asked(play):
         container = await serve(region, "a", "deep/b")
         assert container.variables["SAGEMAKER_MULTI_MODEL"] == "true"
         assert container.spec.shared == ("models",)
+        assert container.spec.read_only == {"models"}
         assert container.spec.inputs == {}
         assert container.loads == []
         for name in ("a", "deep/b", "a"):

@@ -432,7 +432,7 @@ def test_names_of_containers_are_checked(play):
         unnamed = {"Image": "a"}
         for containers, mode, words in (
             ([first, first], "Serial", "Each ContainerHostname of a model must be another"),
-            ([first, second, unnamed], "Serial", "or each: only a, b has one"),
+            ([first, second, unnamed], "Serial", "only a, b have one"),
             ([unnamed, unnamed], "Direct", "with direct invocation needs a ContainerHostname"),
         ):
             config = {"Mode": mode}
