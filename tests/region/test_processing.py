@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from botocore.exceptions import ClientError
 
@@ -38,8 +36,7 @@ def request(name, *command, **more):
 
 
 def test_a_job_from_its_request_to_its_objects(region, client):
-    """Every member that a description can have; the waiter returns at the end, not 60 s later."""
-    started = time.monotonic()
+    """Every member that a description can have."""
     client.create_processing_job(
         **request("whole", "sh", "-c", "cp -v /opt/ml/processing/in/a.csv /opt/ml/processing/out"),
         ProcessingInputs=[
@@ -75,7 +72,6 @@ def test_a_job_from_its_request_to_its_objects(region, client):
         Tags=[{"Key": "a", "Value": "b"}],
     )
     client.get_waiter("processing_job_completed_or_stopped").wait(ProcessingJobName="whole")
-    assert time.monotonic() - started < 30
     found = client.describe_processing_job(ProcessingJobName="whole")
     assert found["ProcessingJobStatus"] == "Completed"
     assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400}

@@ -274,6 +274,8 @@ def _own_variables(spec: ContainerSpec) -> dict[str, str]:
         # `python`, `train` and what else its environment has, as in an image's PATH.
         path = os.environ.get("PATH", os.defpath)
         variables["PATH"] = f"{spec.interpreter.parent}{os.pathsep}{path}"
+        # As in both images: else the lines of a killed program are lost.
+        variables["PYTHONUNBUFFERED"] = "1"
     if spec.program is not None:
         variables[SUBMIT_DIRECTORY] = str(spec.program.resolve())
     if spec.port is not None:
