@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.errors import ByocError
+from sagemaker_byoc.region.core import bounded_http
 from sagemaker_byoc.region.engines.container import Container, Reach, Reachable
 
 LOG_SECONDS = 10.0
@@ -175,15 +176,16 @@ def wait_until_healthy(
 
 def ping(port: int) -> tuple[int, str]:
     """Return status and text of one GET /ping; status 0 if no answer comes within 2 s."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=hosting.PING_TIMEOUT.value)
+    seconds = hosting.PING_TIMEOUT.value
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
-        connection.request("GET", hosting.PING.value)
-        response = connection.getresponse()
-        return response.status, f"{response.status} {response.read(500).decode(errors='replace')}"
+        with bounded_http.bounded(connection, seconds):
+            connection.request("GET", hosting.PING.value)
+            response = connection.getresponse()
+            text = response.read(500).decode(errors="replace")
+            return response.status, f"{response.status} {text}"
     except (OSError, http.client.HTTPException) as error:
         return 0, str(error) or type(error).__name__
-    finally:
-        connection.close()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -297,9 +299,8 @@ def _process_tree(pid: int) -> Iterator[int]:
 def _answers_ping(address: str, port: int) -> bool:
     connection = http.client.HTTPConnection(address, port, timeout=_PROBE_SECONDS)
     try:
-        connection.request("GET", hosting.PING.value)
-        return connection.getresponse().status == http.client.OK
+        with bounded_http.bounded(connection, _PROBE_SECONDS):
+            connection.request("GET", hosting.PING.value)
+            return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False
-    finally:
-        connection.close()

@@ -10,12 +10,11 @@ import json
 import logging
 import queue
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from sagemaker_byoc.region.core import bounded_http
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.cloudwatch.alarm_changes import AlarmChange
 from sagemaker_byoc.region.services.cloudwatch.alarm_history import ACTION, AlarmHistory
@@ -129,15 +128,10 @@ class AlarmActions:
 
     def _post(self, change: AlarmChange, url: str) -> None:
         body = json.dumps(change.notification(self._account)).encode()
-        request = urllib.request.Request(  # noqa: S310 - a URL of http or https
-            url, body, {"Content-Type": "application/json"}, method="POST"
-        )
-        try:
-            with _OPENER.open(request, timeout=HTTP_SECONDS):
-                pass
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
+        headers = {"Content-Type": "application/json"}
+        status = bounded_http.send("POST", url, body, headers, seconds=HTTP_SECONDS)
+        if not 200 <= status < 300:
+            raise ConnectionError(f"{url} answered {status}")
 
 
 MEMBERS = {
@@ -146,13 +140,3 @@ MEMBERS = {
     "INSUFFICIENT_DATA": "InsufficientDataActions",
 }
 """The member that has the actions of a state."""
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would become a GET elsewhere: it is an error."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)

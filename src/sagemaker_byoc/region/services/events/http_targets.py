@@ -1,7 +1,7 @@
 """HTTP targets of rules: a URL that the owner of the region names, or an API destination.
 
-No redirect is followed and no proxy is used. A target has 5 s for each step, as API destinations
-have in the cloud.
+No redirect is followed and no proxy is used. A target has 5 s to answer, as API destinations have
+in the cloud.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from sagemaker_byoc.region.core import bounded_http
 from sagemaker_byoc.region.services.events.deliveries import DeliveryError
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
@@ -34,25 +35,15 @@ class HttpCall:
 
     def send(self, body: str) -> None:
         """Raise DeliveryError unless the target answers with a status of 200 to 299."""
-        parts = urlsplit(self.url)
-        kind = (
-            http.client.HTTPSConnection
-            if parts.scheme.lower() == "https"
-            else http.client.HTTPConnection
-        )
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Amazon/EventBridge/ApiDestinations",
             **self.headers,
         }
         try:
-            connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
-            try:
-                connection.request(self.method, path, body.encode(), headers)
-                status = connection.getresponse().status
-            finally:
-                connection.close()
+            status = bounded_http.send(
+                self.method, self.url, body.encode(), headers, seconds=SECONDS
+            )
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise DeliveryError(f"{self.method} {self.url} failed ({error!r})") from error
         if not 200 <= status < 300:

@@ -230,7 +230,7 @@ def _numeric(operand: object) -> _Test:
         raise _invalid("Value of numeric must be an array of one or two operators and numbers.")
     pairs = [*zip(operand[::2], operand[1::2], strict=True)]
     for sign, bound in pairs:
-        if sign not in _COMPARE:
+        if not isinstance(sign, str) or sign not in _COMPARE:
             raise _invalid(f"Unrecognized numeric range operator: {sign}")
         if not _is_number(bound):
             raise _invalid(f"Value of {sign} must be numeric")

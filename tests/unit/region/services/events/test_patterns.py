@@ -147,6 +147,7 @@ def test_does_not_match(pattern: dict[str, Any]) -> None:
         ('{"source": [{"exists": "yes"}]}', "exists match pattern must be either true or false"),
         ('{"a": [{"numeric": [">"]}]}', "Value of numeric"),
         ('{"a": [{"numeric": ["~", 1]}]}', "Unrecognized numeric range operator: ~"),
+        ('{"a": [{"numeric": [["="], 1]}]}', "Unrecognized numeric range operator: ['=']"),
         ('{"a": [{"numeric": [">", "1"]}]}', "Value of > must be numeric"),
         ('{"a": [{"numeric": [">", 5, "<", 1]}]}', "Bottom must be less than top"),
         ('{"a": [{"numeric": ["<", 5, ">", 1]}]}', "Bad numeric range operator"),

@@ -40,7 +40,12 @@ def local_name(account: Account, kind: Kind, given: str) -> str:
     """
     if not given.startswith("arn:"):
         return given
-    _, _, service, region, owner, resource = given.split(":", 5)
+    parts = given.split(":", 5)
+    if len(parts) < 6:
+        raise invalid(
+            f"{given} is not an ARN such as {account.arn('sagemaker', kind.resource)}/NAME"
+        )
+    _, _, service, region, owner, resource = parts
     if region != account.region:
         raise invalid(f"ARN should be scoped to correct region: {account.region}")
     word, _, name = resource.partition("/")

@@ -193,6 +193,7 @@ def _expression(shape: StructureShape, expression: Parameters) -> Test:
 def _nested(shape: StructureShape, nested: Parameters) -> Test:
     """Return what tells whether one item of a list satisfies all the filters."""
     top = find_property(shape, nested["NestedPropertyName"])
+    item = _item_shape(shape, top)
     prefix = f"{top.name}."
     filters = nested["Filters"]
     for each in filters:
@@ -201,7 +202,6 @@ def _nested(shape: StructureShape, nested: Parameters) -> Test:
                 f"The filter on {each['Name']} is not about NestedPropertyName {top.name}: its "
                 f"name begins with {prefix}"
             )
-    item = _item_shape(shape, top)
     tests = [_filter(item, {**each, "Name": each["Name"].removeprefix(prefix)}) for each in filters]
 
     def holds(document: Parameters) -> bool:
@@ -212,7 +212,7 @@ def _nested(shape: StructureShape, nested: Parameters) -> Test:
 
 def _item_shape(shape: StructureShape, top: Property) -> StructureShape:
     found: Shape = shape
-    for word in top.path:
+    for word in () if top.is_entry else top.path:  # an entry has one value
         while isinstance(found, ListShape):
             found = found.member
         assert isinstance(found, StructureShape)

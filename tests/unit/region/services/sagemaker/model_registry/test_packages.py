@@ -242,6 +242,10 @@ SOURCE = {"S3DataSource": {}}
             f"ModelPackage {PACKAGE}/9 does not exist.",
         ),
         (
+            {"ModelPackageGroupName": "digits", "SourceUri": "arn::sagemaker:model/x"},
+            "arn::sagemaker:model/x is not an ARN such as arn:aws:sagemaker:us-east-1:",
+        ),
+        (
             {"ModelPackageGroupName": "digits", "SourceUri": f"{ARN}:model/none"},
             "Could not find model",
         ),

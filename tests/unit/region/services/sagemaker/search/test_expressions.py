@@ -166,6 +166,9 @@ def test_conditions_that_can_not_be(found, words):
         ("InputDataConfig", "TrainingJobName", "is not about NestedPropertyName InputDataConfig"),
         ("ResourceConfig", "ResourceConfig.InstanceType", "is not a list"),
         ("None", "None.A", "Unknown property name: None"),
+        ("HyperParameters.a", "HyperParameters.a.b", "is not a list"),
+        ("Tags.a", "Tags.a.b", "is not a list"),
+        ("Metrics.a", "Metrics.a.b", "is not a list"),
         ("InputDataConfig", "InputDataConfig.None", "Unknown property name: None"),
     ],
 )
