@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.training.channels import Channel, Distribution, InputMode
@@ -33,7 +33,6 @@ DEFAULT_TIMEOUT, DEFAULT_RETRIES = 600, 3
 """Source: service model, ModelClientConfig."""
 
 Request = Mapping[str, Any]
-Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class Strategy(StrEnum):
@@ -105,7 +104,7 @@ def refuse(message: str) -> AwsError:
 def plan_of(request: Request) -> TransformPlan:
     """Return the plan. Raise AwsError for what can't be run as requested."""
     given, wanted = request["TransformInput"], request["TransformOutput"]
-    split = choice(Split, given.get("SplitType") or "None", "TransformInput.SplitType")
+    split = Split(given.get("SplitType") or "None")
     ends_lines = wanted.get("AssembleWith") == "Line"
     instances = _instances(request["TransformResources"])
     bucket, prefix = _location(wanted["S3OutputPath"])
@@ -189,8 +188,7 @@ def _limits(request: Request) -> Limits:
             f"({megabytes}) must not exceed {MOST_MEGABYTES} MB"
         )
     strategy = request.get("BatchStrategy")
-    named = choice(Strategy, strategy, "BatchStrategy") if strategy else None
-    return Limits(concurrent or None, megabytes, named)
+    return Limits(concurrent or None, megabytes, Strategy(strategy) if strategy else None)
 
 
 def _processing(request: Request, split: Split, *, ends_lines: bool) -> Processing | None:
@@ -261,12 +259,3 @@ def _header(value: str | None, where: str) -> str | None:
 def _location(uri: str) -> tuple[str, str]:
     bucket, prefix = parse_s3_uri(uri)
     return bucket, prefix.strip("/")
-
-
-def choice(kind: type[Choice], value: str, where: str) -> Choice:
-    """Return the member of `kind` that `value` names. Raise AwsError if there is none."""
-    for member in kind:
-        if member.value == value:
-            return member
-    known = ", ".join(member.value for member in kind)
-    raise refuse(f"{where}: {value!r} is not one of {known}")

@@ -324,6 +324,25 @@ def test_a_stop_before_the_start(play):
     play(scene)
 
 
+def test_the_end_of_the_region(play):
+    """It stops the job as StopTransformJob does."""
+
+    async def scene(region):
+        await region.model()
+        region.put(a=b"whole\n", b=b"wait x\n")
+        await region.create()
+        await until(lambda: region.engine.started)
+        assert await asyncio.to_thread(region.engine.started[0].waiting.acquire, True, BOUND)
+        await region.jobs.close()
+
+    async def again(region):
+        assert (await region.describe())["TransformJobStatus"] == "Stopped"
+        assert region.outputs() == {}
+
+    play(scene)
+    play(again)
+
+
 def test_refusals(play):
     async def scene(region):
         await region.model()
