@@ -5,7 +5,7 @@ Run: .venv/bin/python benchmarks/transform.py           (writes transform.json b
 Both ways send to one container of the region, with the same number of requests at a time, and take
 turns in one run. Direct: http.client on kept connections, the bodies at hand, the answers thrown
 away. Transform: the job's own code, from an object of the store to a stored output. Starting and
-stopping the container is measured as a job of its own.
+stopping the container is measured as a whole job.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def direct(port: int, sent: Sequence[bytes], concurrent: int) -> float:
 
 
 def whole_job(url: str, data: bytes) -> float:
-    """Return the seconds from CreateTransformJob to its end, with a container of its own."""
+    """Return the seconds of a job, with the start and the stop of its container."""
     s3, sagemaker = make_client("s3", url), make_client("sagemaker", url)
     s3.create_bucket(Bucket="rows")
     s3.put_object(Bucket="rows", Key="in", Body=data)

@@ -6,21 +6,17 @@ The job has a thread with an event loop, so that its work does not delay the reg
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
-from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.containers.http_pool import Pool
-from sagemaker_byoc.region.containers.http_reply import UpstreamError
 from sagemaker_byoc.region.containers.specs import JOB_LABEL, Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.core.threads import loop_factory, to_the_end
@@ -42,13 +38,8 @@ from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Item, find_item
 from sagemaker_byoc.region.services.sagemaker.jobs.job import Job, JobRecord
 from sagemaker_byoc.region.services.sagemaker.jobs.job_run import JobRun
 from sagemaker_byoc.region.services.sagemaker.transform_jobs import captures
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import (
-    MOST_CONCURRENT,
-    MOST_MEGABYTES,
-    Limits,
-    Strategy,
-    TransformPlan,
-)
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.execution_parameters import effective
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import TransformPlan
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.requests import (
     Sender,
     Side,
@@ -64,9 +55,6 @@ from sagemaker_byoc.region.wire.operations import AwsError
 
 LOG = logging.getLogger(__name__)
 
-_ASK = b"GET /execution-parameters HTTP/1.1\r\nhost: model\r\n\r\n"
-_ASK_SECONDS = 10.0
-_ANSWER_LIMIT = 64 << 10
 _LOOK = 0.05
 """Seconds between two looks at an instance that is being replaced."""
 _UNHEALTHY = (
@@ -152,7 +140,8 @@ class TransformRun(JobRun):
         await fleet.start()
         try:
             (running,) = fleet.variants.values()
-            limits, notes = await _effective(self._plan.limits, running.instances[0])
+            first = next(iter(running.instances[0].pools.values()))
+            limits, notes = await effective(self._plan.limits, first)
             hosts = zip(self._plan.source.hosts, running.instances, strict=True)
             async with asyncio.TaskGroup() as group:
                 for host, instance in hosts:
@@ -203,7 +192,7 @@ class TransformRun(JobRun):
 
 
 class DataLog:
-    """The stream in which SageMaker tells what became of the objects of an instance."""
+    """The stream in which SageMaker writes why objects of an instance have failed."""
 
     def __init__(self, stream: LastingStream) -> None:
         self._stream = stream
@@ -284,78 +273,6 @@ def _variables(plan: TransformPlan, arn: Callable[[str, str], str]) -> dict[str,
     if limits.concurrent is not None:
         found[variables.MAX_CONCURRENT_TRANSFORMS] = str(limits.concurrent)
     return found
-
-
-async def _effective(asked: Limits, instance: Instance) -> tuple[Effective, list[str]]:
-    """Return the limits, and lines for the log: the request wins, then the container's answer."""
-    given, notes = _parsed(await _execution_parameters(next(iter(instance.pools.values()))))
-    megabytes = given.megabytes if asked.megabytes is None else asked.megabytes
-    found = Effective(
-        concurrent=asked.concurrent or given.concurrent or 1,
-        megabytes=hosting.TRANSFORM_PAYLOAD.value if megabytes is None else megabytes,
-        strategy=asked.strategy or given.strategy or Strategy.MULTI,
-    )
-    if found.concurrent * found.megabytes > MOST_MEGABYTES:
-        concurrent = MOST_MEGABYTES // found.megabytes
-        notes.append(
-            f"MaxConcurrentTransforms {found.concurrent} is reduced to {concurrent}: its product "
-            f"with MaxPayloadInMB must not exceed {MOST_MEGABYTES} MB"
-        )
-        found = replace(found, concurrent=concurrent)
-    return found, notes
-
-
-async def _execution_parameters(pool: Pool) -> Any:
-    """Return what the container answers; an empty object if it does not know the request."""
-    try:
-        reply = await pool.request(_ASK, timeout=_ASK_SECONDS)
-        body = await reply.read(_ANSWER_LIMIT)
-    except UpstreamError:
-        return {}
-    if reply.status != 200:
-        return {}
-    with suppress(ValueError, RecursionError):
-        return json.loads(body)
-    return None
-
-
-def _parsed(answer: Any) -> tuple[Limits, list[str]]:
-    if not isinstance(answer, dict):
-        return Limits(None, None, None), [
-            "The answer to /execution-parameters is not a JSON object"
-        ]
-    found: dict[str, Any] = {}
-    notes = []
-    for name, parse in _PARAMETERS.items():
-        value = answer.get(name)
-        if value is None:
-            continue
-        try:
-            found[name] = parse(value)
-        except (TypeError, ValueError, LookupError):
-            notes.append(f"/execution-parameters: {name} {value!r} is ignored")
-    return Limits(*map(found.get, _PARAMETERS)), notes
-
-
-def _number(value: object, least: int, most: int) -> int:
-    """Raise ValueError or TypeError. Some containers return the text of a variable."""
-    number = int(value) if isinstance(value, int | str) else None
-    if number is None or not least <= number <= most:
-        raise ValueError
-    return number
-
-
-def _strategy(value: object) -> Strategy:
-    """Parse MULTI_RECORD, as AWS documents it, or MultiRecord, as SDK 2 requires it."""
-    return _STRATEGIES[str(value).upper().replace("_", "")]
-
-
-_STRATEGIES = {each.value.upper(): each for each in Strategy}
-_PARAMETERS: dict[str, Callable[[Any], Any]] = {
-    "MaxConcurrentTransforms": lambda value: _number(value, 0, MOST_CONCURRENT) or None,
-    "MaxPayloadInMB": lambda value: _number(value, 0, MOST_MEGABYTES),
-    "BatchStrategy": _strategy,
-}
 
 
 def _reason(error: EndpointError) -> str:

@@ -1,7 +1,7 @@
 """The objects of a job through its model: read, sent in batches, answered in order, and stored.
 
 An instance is sent the job's number of requests at a time, of one object or of several. An object's
-output appears when it is complete; an object that fails has none, and the others go on.
+output appears when it is complete; an object that fails has none, and the others continue.
 """
 
 from __future__ import annotations
