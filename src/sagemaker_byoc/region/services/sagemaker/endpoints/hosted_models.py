@@ -17,6 +17,7 @@ from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.containers.http_pool import Pool
+from sagemaker_byoc.region.containers.http_reply import UnreachableError
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.models import ModelData, fetch, is_there
@@ -92,8 +93,11 @@ class HostedModels:
                 "request again",
                 status=429,
             ) from error
-        except BaseException:
+        except BaseException as error:
             hosted.users -= 1
+            task = asyncio.current_task()
+            if hosted.loading.cancelled() and task is not None and not task.cancelling():
+                raise UnreachableError("the container is being stopped") from error
             raise
         return hosted.name
 

@@ -202,6 +202,25 @@ def test_a_new_container_has_no_models(play):
     play(scene)
 
 
+def test_a_container_that_ends_during_a_load(play):
+    """The request is answered by its successor, or refused, and not cut."""
+
+    async def scene(region):
+        container = await serve(region)
+        put(region, "slow", "SLOW")
+        waiting = asyncio.create_task(ask(region, "slow"))
+        await asyncio.to_thread(container.waiting.acquire)
+        models = region.endpoints.by_name["one"].fleet.variants["AllTraffic"].instances[0].models
+        closing = asyncio.create_task(models.close())
+        with pytest.raises(AwsError) as caught:
+            await waiting
+        assert caught.value.code == "ServiceUnavailable"
+        container.release.set()
+        await closing
+
+    play(scene)
+
+
 def test_an_endpoint_that_is_deleted_ends_its_loads(play):
     async def scene(region):
         container = await serve(region)
