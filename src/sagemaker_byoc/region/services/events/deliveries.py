@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -78,6 +79,8 @@ class Deliveries:
         self.undelivered = 0
         """Events that no target got, since the start."""
         self._threads = Threads("deliveries", _THREADS)
+        self._lock = threading.Lock()
+        self._arrived: list[Delivery] = []
         self._lanes: dict[str, _Lane] = {}
         self._retries: dict[int, tuple[asyncio.TimerHandle, Delivery]] = {}
         self._file = LineFile(state / UNDELIVERED_FILE)
@@ -89,9 +92,12 @@ class Deliveries:
 
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery; callable from any thread."""
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._add, delivery)
+        with self._lock:
+            is_first = not self._arrived
+            self._arrived.append(delivery)
+        if is_first and self._loop is not None:  # the loop is woken once for many
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._take)
 
     def close(self) -> None:
         """Make what waits, for at most 5 s; call it in a thread while the loop runs. Idempotent."""
@@ -116,6 +122,12 @@ class Deliveries:
         if self.undelivered:
             LOG.warning("%d events were not delivered to targets of rules", self.undelivered)
         self._file.close()
+
+    def _take(self) -> None:
+        with self._lock:
+            arrived, self._arrived = self._arrived, []
+        for delivery in arrived:
+            self._add(delivery)
 
     def _add(self, delivery: Delivery) -> None:
         lane = self._lanes.setdefault(delivery.target, _Lane())

@@ -56,7 +56,14 @@ def _object(pattern: Mapping[str, Any], depth: int, *, in_or: bool = False) -> P
     if depth > DEEPEST:
         raise _invalid(f"It is nested deeper than {DEEPEST} levels")
     parts = [_member(key, value, depth, in_or=in_or) for key, value in pattern.items()]
-    return lambda event: all(part(event) for part in parts)
+
+    def matches(event: Mapping[str, Any]) -> bool:
+        for part in parts:  # noqa: SIM110 - each rule does this for each event
+            if not part(event):
+                return False
+        return True
+
+    return matches
 
 
 def _member(key: str, value: object, depth: int, *, in_or: bool) -> Pattern:
@@ -68,8 +75,7 @@ def _member(key: str, value: object, depth: int, *, in_or: bool) -> Pattern:
         below = _object(value, depth + 1, in_or=in_or)
         return lambda event: any(below(item) for item in _objects(event.get(key)))
     if isinstance(value, list):
-        leaf = _leaf(value)
-        return lambda event: leaf([*_scalars(event, key)])
+        return _leaf(key, value)
     raise _invalid(f'"{key}" must be an object or an array')
 
 
@@ -107,11 +113,26 @@ def _scalars(event: Mapping[str, Any], key: str) -> Iterable[Any]:
 # ── the list of a member ──
 
 
-def _leaf(values: list[Any]) -> _Values:
+def _leaf(key: str, values: list[Any]) -> Pattern:
+    """Return what tells whether the member `key` matches. Texts, the usual case, are looked up."""
     if not values:
         raise _invalid("Empty arrays are not allowed")
-    ways = [_value(each) for each in values]
-    return lambda found: any(way(found) for way in ways)
+    texts = frozenset(each for each in values if isinstance(each, str))
+    ways = [_value(each) for each in values if not isinstance(each, str)]
+
+    def matches(event: Mapping[str, Any]) -> bool:
+        value = event.get(key)
+        if isinstance(value, str):
+            if value in texts:
+                return True
+            found: list[Any] = [value]
+        else:
+            found = [*_scalars(event, key)]
+            if any(isinstance(each, str) and each in texts for each in found):
+                return True
+        return any(way(found) for way in ways) if ways else False
+
+    return matches
 
 
 def _value(value: object) -> _Values:
