@@ -186,7 +186,7 @@ class Events:
 
 
 def _delivery(rule: Rule, target: Target, document: Mapping[str, Any]) -> Delivery:
-    parameters, record = target.parameters, rule.record
+    parameters, record = target.fill(document), rule.record
     policy = parameters.get("RetryPolicy", {})
     text = target.render(document)
     return Delivery(

@@ -1,6 +1,7 @@
 """What a target gets: the event, a constant, a part of the event, or a template filled with parts.
 
-Source: EventBridge user guide, "EventBridge input transformation". Paths are its subset of
+Parameters of a target may name parts of the event too. Source: EventBridge user guide,
+"EventBridge input transformation" and "Target parameters". Paths are its subset of
 JSONPath: `$.detail.name`, `$['detail-type']`, `$.resources[0]`, `$.detail.items[*].name`.
 """
 
@@ -17,6 +18,7 @@ from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 Event: TypeAlias = Mapping[str, Any]
 """An event's envelope."""
 Render: TypeAlias = Callable[[Event], str]
+Fill: TypeAlias = Callable[[Event], Parameters]
 
 _STEP = re.compile(
     r"""\.(?P<name>[\w-]+) | \[(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)")\]
@@ -26,6 +28,8 @@ _STEP = re.compile(
 _VARIABLE = re.compile(r"<([\w.-]+)>")
 _PIECE = re.compile(r'\\.|"|<[\w.-]+>', re.DOTALL)
 _EVERY = object()
+_DYNAMIC = ("HttpParameters", "SageMakerPipelineParameters")
+"""Parameters of a target whose texts may be paths."""
 _MOST_NODES = 10_000
 """Values that a path with several asterisks may visit."""
 
@@ -44,6 +48,37 @@ def make_render(target: Parameters, rule: Parameters) -> Render:
     if "InputTransformer" in target:
         return _transformer(target["InputTransformer"], rule)
     return json.dumps
+
+
+def make_fill(target: Parameters) -> Fill:
+    """Return what makes the parameters of a target for an event.
+
+    A text that is a path as a whole is replaced by that part of the event, or by an empty text if
+    there is none. (The guide does not say what AWS sends then.)
+    """
+    dynamic = {name: target[name] for name in _DYNAMIC if name in target}
+    if not dynamic:
+        return lambda _: target
+    return lambda event: {**target, **_with_parts(dynamic, event)}
+
+
+def _with_parts(value: Any, event: Event) -> Any:
+    match value:
+        case dict():
+            return {name: _with_parts(below, event) for name, below in value.items()}
+        case list():
+            return [_with_parts(below, event) for below in value]
+        case str() if value.startswith(("$.", "$[")):
+            try:
+                found = [*parse_path(value)(event)]
+            except AwsError:  # a text that happens to begin so
+                return value
+            return _as_text(found[0] if len(found) == 1 else found or "")
+    return value
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _invalid(text: str, target: Parameters) -> AwsError:
@@ -149,7 +184,6 @@ def _filled(template: str, values: Mapping[str, Any]) -> str:
             return json.dumps(value)
         if value is None:
             return ""
-        text = value if isinstance(value, str) else json.dumps(value)
-        return json.dumps(text)[1:-1]
+        return json.dumps(_as_text(value))[1:-1]
 
     return _PIECE.sub(replace, template)

@@ -24,17 +24,17 @@ _RATE = re.compile(r"rate\((?P<count>[1-9]\d{0,5}) (?P<unit>minute|hour|day)(?P<
 _CRON = re.compile(r"cron\((?P<fields>[^()]*)\)")
 _MONTHS = "JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-_FIELDS = tuple(
-    re.compile(rf"(?:{signs})+", re.IGNORECASE)
-    for signs in (
-        r"[\d*,/-]",
-        r"[\d*,/-]",
-        r"[\d*?,/LW-]",
-        rf"[\d*,/-]|{_MONTHS}",
-        rf"[1-7*?,/L#-]|{'|'.join(_DAYS)}",
-        r"[\d*,/-]",
+_FIELDS = {
+    name: re.compile(rf"(?:{signs})+", re.IGNORECASE)
+    for name, signs in (
+        ("minutes", r"[\d*,/-]"),
+        ("hours", r"[\d*,/-]"),
+        ("day of month", r"[\d*?,/LW-]"),
+        ("month", rf"[\d*,/-]|{_MONTHS}"),
+        ("day of week", rf"[1-7*?,/L#-]|{'|'.join(_DAYS)}"),
+        ("year", r"[\d*,/-]"),
     )
-)
+}
 """What each field may have; croniter knows more, such as R for a random number."""
 _DAY = re.compile(r"(?<![#/\d])([1-7])(?!\d)")
 _LAST_DAY = re.compile(r"(?P<day>[A-Z]{3})L", re.IGNORECASE)
@@ -45,16 +45,22 @@ def parse_schedule(expression: str) -> Schedule:
     """Raise AwsError for what EventBridge refuses."""
     if found := _RATE.fullmatch(expression):
         count = int(found["count"])
+        unit = found["unit"]
         if (count == 1) == bool(found["plural"]):
-            raise _invalid()
-        return _rate(timedelta(**{f"{found['unit']}s": count}))
+            raise _invalid(expression, f"write {count} {unit}{'' if count == 1 else 's'}")
+        return _rate(timedelta(**{f"{unit}s": count}))
     if found := _CRON.fullmatch(expression):
-        return _cron(found["fields"].split())
-    raise _invalid()
+        try:
+            return _cron(found["fields"].split())
+        except ValueError as error:
+            raise _invalid(expression, str(error)) from error
+    raise _invalid(expression, "give one such as rate(5 minutes) or cron(0 8 ? * MON-FRI *)")
 
 
-def _invalid() -> AwsError:
-    return AwsError("ValidationException", "Parameter ScheduleExpression is not valid.")
+def _invalid(expression: str, reason: str) -> AwsError:
+    """Return AWS's sentence, and the value with a hint."""
+    text = f"Parameter ScheduleExpression is not valid. Reason: {expression!r}: {reason}."
+    return AwsError("ValidationException", text)
 
 
 def _rate(period: timedelta) -> Schedule:
@@ -65,17 +71,22 @@ def _cron(fields: list[str]) -> Schedule:
     """Return the schedule of AWS's six fields, which croniter reads in another order.
 
     Its days of the week count from 0, and the last day of a month or week is written differently.
+    Raise ValueError with a hint.
     """
-    if len(fields) != 6 or not all(map(re.Pattern.fullmatch, _FIELDS, fields)):
-        raise _invalid()
+    if len(fields) != len(_FIELDS):
+        names = ", ".join(_FIELDS)
+        raise ValueError(f"give {len(_FIELDS)} fields: {names}")
+    for (name, pattern), field in zip(_FIELDS.items(), fields, strict=True):
+        if not pattern.fullmatch(field):
+            raise ValueError(f"{field} is not a value of {name}")
     minute, hour, day, month, weekday, year = fields
     if (day == "?") == (weekday == "?"):
-        raise _invalid()
+        raise ValueError("give ? for one of day of month and day of week, and not for both")
     fields = [minute, hour, day.replace("?", "*"), month, _weekday(weekday), "0", year]
     try:
         croniter(" ".join(fields), datetime(2000, 1, 1, tzinfo=UTC))
     except (CroniterError, ValueError, KeyError) as error:
-        raise _invalid() from error
+        raise ValueError("a value is out of range") from error
 
     def following(_since: datetime, after: datetime) -> datetime | None:
         try:

@@ -13,7 +13,12 @@ from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.events.api_destinations import ApiDestinations, refuse_others
 from sagemaker_byoc.region.services.events.deliveries import DeliveryError
 from sagemaker_byoc.region.services.events.http_targets import check_url, is_url, url_call
-from sagemaker_byoc.region.services.events.inputs import Render, make_render
+from sagemaker_byoc.region.services.events.inputs import (
+    Fill,
+    Render,
+    make_fill,
+    make_render,
+)
 from sagemaker_byoc.region.services.events.lists import invalid, not_here
 from sagemaker_byoc.region.services.logs.log_store import Event as LogEvent
 from sagemaker_byoc.region.services.logs.log_store import LogStore
@@ -52,6 +57,8 @@ class Target:
     parameters: Parameters
     kind: TargetKind
     render: Render
+    fill: Fill
+    """Returns the parameters for an event."""
 
 
 class TargetKinds:
@@ -78,7 +85,12 @@ class TargetKinds:
         for name in parameters:
             if name not in _SHARED | kind.members:
                 raise not_here(f"{name} of a target {parameters['Arn']}", "Leave it out")
-        return Target(parameters=parameters, kind=kind, render=make_render(parameters, rule))
+        return Target(
+            parameters=parameters,
+            kind=kind,
+            render=make_render(parameters, rule),
+            fill=make_fill(parameters),
+        )
 
     def _kind(self, arn: str) -> TargetKind:
         if is_url(arn):

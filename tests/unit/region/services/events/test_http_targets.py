@@ -169,6 +169,23 @@ def test_an_api_destination_gets_what_its_connection_and_target_say(bridge, targ
     assert json.loads(body)["source"] == "a"
 
 
+def test_paths_in_parameters_are_parts_of_the_event(bridge, target):
+    """As a whole text; what is not in the event is an empty text."""
+    arn = _destination(bridge, target, API_KEY)
+    parameters = {
+        "PathParameterValues": ["$.detail.name"],
+        "HeaderParameters": {"X-Own": "$.detail.status", "X-None": "$.detail.none"},
+        "QueryStringParameters": {"n": "$.detail.count", "t": "of $.detail.name", "p": "$.5 off"},
+    }
+    bridge.rule("r", {"Id": "1", "Arn": arn, "RoleArn": ROLE, "HttpParameters": parameters})
+    detail = json.dumps({"name": "a/b", "status": "Failed", "count": 3})
+    entry = {"Source": "a", "DetailType": "t", "Detail": detail}
+    bridge.run(lambda: bridge.call("PutEvents", Entries=[entry]))
+    ((_, path, headers, _),) = target.requests
+    assert path == "/a%2Fb/x?n=3&t=of+%24.detail.name&p=%24.5+off&v=2"
+    assert (headers["X-Own"], headers["X-None"]) == ("Failed", "")
+
+
 def test_basic_authorization(bridge, target):
     arn = _destination(bridge, target, BASIC, InvocationEndpoint=target.url)
     bridge.rule("r", {"Id": "1", "Arn": arn, "RoleArn": ROLE, "Input": "[1]"})

@@ -65,3 +65,21 @@ def test_a_rate_keeps_its_phase_after_a_pause() -> None:
 def test_refused(expression: str) -> None:
     with pytest.raises(AwsError, match=r"Parameter ScheduleExpression is not valid\."):
         parse_schedule(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "hint"),
+    [
+        ("rate(1 minutes)", "'rate(1 minutes)': write 1 minute."),
+        ("rate(5 hour)", "write 5 hours."),
+        ("at(2027-01-01T00:00:00)", "give one such as rate(5 minutes) or cron("),
+        ("cron(0 10 * * *)", "give 6 fields: minutes, hours, day of month, month, day of week, "),
+        ("cron(0 10 * * * *)", "give ? for one of day of month and day of week, and not for both."),
+        ("cron(0 10 ? * 8 *)", "8 is not a value of day of week."),
+        ("cron(60 1 * * ? *)", "a value is out of range."),
+    ],
+)
+def test_a_refusal_has_the_value_and_a_hint(expression: str, hint: str) -> None:
+    with pytest.raises(AwsError) as refused:
+        parse_schedule(expression)
+    assert hint in str(refused.value)

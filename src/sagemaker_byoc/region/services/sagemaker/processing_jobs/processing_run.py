@@ -185,8 +185,10 @@ def _synced(plan: OutputPlan) -> SyncedFolder:
 def _owned(
     host: str, files: Iterable[Entry], plan: OutputPlan, owners: dict[str, str], say: OnLeft
 ) -> Iterator[Entry]:
-    """Yield `files`, noting in `owners` who wrote each; report those of two hosts."""
+    """Yield the files among `files`, noting in `owners` who wrote each; report two hosts' files."""
     for entry in files:
+        if entry.file is None:  # a folder, which several hosts may have
+            continue
         former = owners.get(entry.relative)
         if former is not None:
             shown = readable(str(DEFAULT_ROOT / plan.folder / entry.relative))

@@ -207,9 +207,11 @@ def _processing(request: Request, split: Split, *, ends_lines: bool) -> Processi
     if split not in {Split.NONE, Split.LINE}:
         raise refuse(f"DataProcessing can't be used with SplitType {split.value}: use Line or None")
     if not input_filter.is_root:
-        _check_side(input_filter, content, "TransformInput.ContentType", given.get("ContentType"))
+        kind = given.get("ContentType")
+        _check_side("InputFilter", input_filter, content, "TransformInput.ContentType", kind)
+    cause = "JoinSource Input" if joins else "GenerateInferenceId" if gives_ids else "OutputFilter"
     if changes_output:
-        _check_side(output_filter, accept, "TransformOutput.Accept", wanted.get("Accept"))
+        _check_side(cause, output_filter, accept, "TransformOutput.Accept", wanted.get("Accept"))
     if joins and content is not accept:
         raise refuse(
             "JoinSource Input needs TransformInput.ContentType and TransformOutput.Accept to be "
@@ -217,9 +219,10 @@ def _processing(request: Request, split: Split, *, ends_lines: bool) -> Processi
         )
     reads_csv = content is Media.CSV and (joins or not input_filter.is_root)
     if reads_csv and split is not Split.LINE:
-        raise refuse("DataProcessing of text/csv needs TransformInput.SplitType Line")
+        first = "JoinSource Input" if joins else "InputFilter"
+        raise refuse(f"{first} of text/csv needs TransformInput.SplitType Line")
     if changes_output and accept is Media.CSV and not ends_lines:
-        raise refuse("DataProcessing of text/csv needs TransformOutput.AssembleWith Line")
+        raise refuse(f"{cause} of text/csv needs TransformOutput.AssembleWith Line")
     return Processing(
         input_filter=input_filter,
         output_filter=output_filter,
@@ -231,10 +234,13 @@ def _processing(request: Request, split: Split, *, ends_lines: bool) -> Processi
     )
 
 
-def _check_side(path: JsonPath, media: Media | None, where: str, given: str | None) -> None:
+def _check_side(
+    cause: str, path: JsonPath, media: Media | None, where: str, given: str | None
+) -> None:
+    """Raise AwsError if what `cause` names can't be done with records of the type `given`."""
     if media is None:
         known = ", ".join(each.value for each in Media)
-        raise refuse(f"DataProcessing needs {where} to be one of {known}, not {given!r}")
+        raise refuse(f"{cause} needs {where} to be one of {known}, not {given!r}")
     if media is Media.CSV and not path.is_of_columns:
         raise refuse(
             f"Invalid JsonPath: {path.text}: only an index, a list of indexes or a range can be "

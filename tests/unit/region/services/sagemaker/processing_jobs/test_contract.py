@@ -156,6 +156,7 @@ def test_hosts(region):
     found = region.run(
         "getent hosts algo-1 algo-2 > /dev/null && me=$(hostname) && cd /opt/ml/processing"
         " && ls part | tr '\\n' ' ' > out/$me && ls all | wc -l >> out/$me"
+        " && mkdir out/folder && echo $me > out/folder/$me"
         " && echo $me > out/same && printf $me > /opt/ml/output/message",
         inputs=[
             given("part", "in/", S3DataDistributionType="ShardedByS3Key"),
@@ -169,7 +170,9 @@ def test_hosts(region):
     assert region.read("out/algo-1") == b"a c 3\n"
     assert region.read("out/algo-2") == b"b 3\n"
     assert region.read("out/same") == b"algo-2\n"
-    assert any("written by algo-1 and by algo-2" in line for line in region.log())
+    assert [line for line in region.log() if "was written by" in line] == [
+        "byoc: /opt/ml/processing/out/same was written by algo-1 and by algo-2; algo-2's is kept"
+    ]
 
 
 def test_one_of_two_hosts_fails(region):

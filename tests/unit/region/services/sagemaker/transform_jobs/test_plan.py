@@ -123,19 +123,19 @@ def test_refusals(asked, words):
         ),
         (
             csv(DataProcessing={"JoinSource": "Input"}, TransformOutput__Accept=None),
-            "needs TransformOutput.Accept to be one of text/csv, application/json,",
+            "JoinSource Input needs TransformOutput.Accept to be one of text/csv, application/",
         ),
         (
             csv(DataProcessing={"InputFilter": "$[0]"}, TransformInput__ContentType="image/png"),
-            "needs TransformInput.ContentType to be one of",
+            "InputFilter needs TransformInput.ContentType to be one of",
         ),
         (
             csv(DataProcessing={"InputFilter": "$[0]"}, TransformInput__SplitType="None"),
-            "needs TransformInput.SplitType Line",
+            "InputFilter of text/csv needs TransformInput.SplitType Line",
         ),
         (
             csv(DataProcessing={"JoinSource": "Input"}, TransformOutput__AssembleWith="None"),
-            "needs TransformOutput.AssembleWith Line",
+            "JoinSource Input of text/csv needs TransformOutput.AssembleWith Line",
         ),
         (
             csv(DataProcessing={"JoinSource": "Input"}, TransformInput__SplitType="RecordIO"),
@@ -143,7 +143,7 @@ def test_refusals(asked, words):
         ),
         (
             request(DataCaptureConfig={"DestinationS3Uri": "s3://c", "GenerateInferenceId": True}),
-            "needs TransformOutput.Accept to be one of",
+            "GenerateInferenceId needs TransformOutput.Accept to be one of",
         ),
     ],
 )
