@@ -34,7 +34,11 @@ class HttpCall:
     headers: Mapping[str, str]
 
     def send(self, body: str) -> None:
-        """Raise DeliveryError unless the target answers with a status of 200 to 299."""
+        """Raise DeliveryError unless the target answers with a status of 200 to 299.
+
+        It does not name the query, which may have a secret of the connection.
+        """
+        what = f"{self.method} {self.url.partition('?')[0]}"
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Amazon/EventBridge/ApiDestinations",
@@ -45,10 +49,10 @@ class HttpCall:
                 self.method, self.url, body.encode(), headers, seconds=SECONDS
             )
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise DeliveryError(f"{self.method} {self.url} failed ({error!r})") from error
+            raise DeliveryError(f"{what} failed ({error!r})") from error
         if not 200 <= status < 300:
             is_final = status < 500 and status not in _AGAIN
-            raise DeliveryError(f"{self.method} {self.url} answered {status}", is_final=is_final)
+            raise DeliveryError(f"{what} answered {status}", is_final=is_final)
 
 
 def is_url(text: str) -> bool:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.support.members import unread_members
-from tests.unit.region.services.events.conftest import PIPELINE
+from tests.unit.region.services.events.conftest import PIPELINE, SECONDS
 
 from sagemaker_byoc.region.core.event_bus import EVENTS_FILE, Event
 from sagemaker_byoc.region.core.records import now
@@ -139,11 +139,17 @@ def test_thousands_of_events_reach_a_target_in_order(bridge):
     bridge.rule("r", {**TARGET, "InputPath": "$.detail.n"})
     bridge.rule("deaf", TARGET, EventPattern='{"source": ["other"]}')
 
+    def wait(is_over) -> None:
+        until = time.monotonic() + SECONDS
+        while not is_over():
+            assert time.monotonic() < until
+            time.sleep(0.001)
+
     def publish() -> None:
         for number in range(3000):
-            while bridge.bus._queue.qsize() > 500 or bridge.memory.got.qsize() < number - 800:
-                time.sleep(0.001)
+            wait(lambda n=number: bridge.memory.got.qsize() > n - 500)
             bridge.bus.publish(Event(detail_type="x", source="a", detail={"n": number}))
+        wait(lambda: bridge.memory.got.qsize() == 3000)
 
     bridge.run(publish)
     assert [bridge.memory.next()[2] for _ in range(3000)] == [*range(3000)]

@@ -76,8 +76,9 @@ def test_a_url_gets_a_post(target):
 def test_answers_that_are_failures(target, status, is_final):
     target.status = status
     with pytest.raises(DeliveryError, match=f"answered {status}") as caught:
-        url_call(target.url, {}).send("{}")
+        url_call(target.url, {"QueryStringParameters": {"key": "secret"}}).send("{}")
     assert caught.value.is_final is is_final
+    assert "secret" not in str(caught.value)
     assert len(target.requests) == 1
 
 
