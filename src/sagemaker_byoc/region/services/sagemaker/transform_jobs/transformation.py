@@ -277,7 +277,7 @@ class _Transfer:
         for of, answer, is_part in self._kept:
             output = answer if self._processing is None else self._processing.finish(of, answer)
             self._writer.write(output)
-            self._is_open = bool(output) and not output.endswith(b"\n")
+            self._is_open = not output.endswith(b"\n")
             if not is_part:
                 self._end_line()
         self._kept, self._size = [], 0

@@ -238,6 +238,15 @@ def test_assembling(store, end, assemble, output):
     assert job.outputs() == {"a.out": output}
 
 
+def test_an_answer_without_content_is_a_line(store):
+    """The lines of the output are those of the input."""
+    put(store, a=b"a\nb\nc\n")
+    model = Model(lambda body, headers: (200, b"" if body == b"b\n" else body))
+    more = {"TransformOutput__AssembleWith": "Line", **LINE}
+    job = Job(store, strategy=Strategy.SINGLE, **more).run(model)
+    assert job.outputs() == {"a.out": b"a\n\nc\n"}
+
+
 def test_filters_and_join(store):
     put(store, a=b"1,x\n2,y\n3,z\n")
     more = {
