@@ -6,6 +6,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.config import Config
@@ -230,6 +231,28 @@ def test_an_operation_that_is_not_there_is_named(region, service, operation, wor
     error = refusal(getattr(loose(region, service), operation))
     assert error["Code"] == "UnknownOperationException"
     assert words in error["Message"]
+
+
+def test_cloudwatch_in_cbor(region, monkeypatch):
+    """As the SDKs of Java, Go and JavaScript speak to it; boto3 prefers JSON."""
+    monkeypatch.setattr(
+        "botocore.model.PRIORITY_ORDERED_SUPPORTED_PROTOCOLS", ("smithy-rpc-v2-cbor",)
+    )
+    client = region.client("cloudwatch")
+    assert client.meta.service_model.resolved_protocol == "smithy-rpc-v2-cbor"
+    now = datetime.now(UTC)
+    many = [{"MetricName": "m", "Value": 2.5, "Timestamp": now}] * 1000  # sent as gzip
+    client.put_metric_data(Namespace="cbor", MetricData=many)
+    span = {"StartTime": now - timedelta(minutes=5), "EndTime": now + timedelta(minutes=5)}
+    (point,) = client.get_metric_statistics(
+        Namespace="cbor", MetricName="m", Period=60, Statistics=["Sum"], **span
+    )["Datapoints"]
+    assert point["Sum"] == 2500
+    assert point["Timestamp"] == now.replace(second=0, microsecond=0)
+    with pytest.raises(client.exceptions.ResourceNotFound) as missing:
+        client.set_alarm_state(AlarmName="none", StateValue="OK", StateReason="a test")
+    assert missing.value.response["Error"]["Code"] == "ResourceNotFound"
+    assert refusal(client.list_dashboards)["Code"] == "UnknownOperationException"
 
 
 def test_sagemakers_requests_are_refused_in_its_words(region):

@@ -36,6 +36,7 @@ from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocati
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation_metrics import InvocationMetrics
 from sagemaker_byoc.region.services.sts import Sts
 from sagemaker_byoc.region.wire import models
+from sagemaker_byoc.region.wire.cbor import CborService
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.json11 import JsonService
 from sagemaker_byoc.region.wire.operations import Operations
@@ -141,7 +142,7 @@ def compose(
         Search(context, {"Endpoint": endpoints.described}),
     )
     invocation_metrics = InvocationMetrics(endpoints.by_name, context.metrics)
-    targets, queries = _by_protocol(
+    targets, queries, cbors = _by_protocol(
         {
             "cloudwatch": cloudwatch.operations(),
             "ecr": registry.operations(),
@@ -162,6 +163,7 @@ def compose(
             registry=registry.handler,
             own=control(training_jobs),
             queries=queries,
+            cbors=cbors,
         ),
         release=context.holds.release,
         parts=(
@@ -185,20 +187,23 @@ def compose(
 
 def _by_protocol(
     services: Mapping[str, Operations],
-) -> tuple[dict[str, JsonService], dict[str, QueryService]]:
+) -> tuple[dict[str, JsonService], dict[str, QueryService], dict[str, CborService]]:
     """Return a handler for each protocol of a service, as its model lists them.
 
-    JSON services are found by the prefix of X-Amz-Target, query services by their signing name.
+    JSON services are found by the prefix of X-Amz-Target, the others by their signing name.
     """
-    targets, queries = {}, {}
+    targets, queries, cbors = {}, {}, {}
     for name, operations in services.items():
         service, facts = models.Service(name, operations), models.service_model(name).metadata
         protocols = facts.get("protocols", [facts["protocol"]])
         if "json" in protocols:
             targets[facts["targetPrefix"]] = JsonService(service)
+        scope = facts.get("signingName", facts["endpointPrefix"])
         if "query" in protocols:
-            queries[facts.get("signingName", facts["endpointPrefix"])] = QueryService(service)
-    return targets, queries
+            queries[scope] = QueryService(service)
+        if "smithy-rpc-v2-cbor" in protocols:
+            cbors[scope] = CborService(service)
+    return targets, queries, cbors
 
 
 def make_images(engine: str, state: Path, pushed: Pushed) -> Images:

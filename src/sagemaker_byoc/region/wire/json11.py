@@ -1,6 +1,6 @@
 """AWS JSON 1.1 (and 1.0): one POST per operation, named by X-Amz-Target.
 
-Errors of other protocols are written here too, if they are JSON or CBOR.
+Errors of other protocols are written here too, if they are JSON.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
@@ -46,14 +47,21 @@ class JsonService:
     async def __call__(self, request: Request) -> Response:
         name = request.headers.get("x-amz-target", "").rpartition(".")[2]
         data = await read_document(request, BODY_LIMIT)
-        try:
+        with query_codes(self.service):
             model, result = await self.service.call(name, lambda shape: decode(shape, _loads(data)))
-        except AwsError as error:
-            if has_query_codes(self.service.name):
-                side = "Sender" if error.status < 500 else "Receiver"
-                error.headers["x-amzn-query-error"] = f"{error.code};{side}"
-            raise
         return respond(request, encode(model.output_shape, result) if model.output_shape else {})
+
+
+@contextmanager
+def query_codes(service: Service) -> Iterator[None]:
+    """Send the code of an error in a header too, if the service spoke the query protocol once."""
+    try:
+        yield
+    except AwsError as error:
+        if has_query_codes(service.name):
+            side = "Sender" if error.status < 500 else "Receiver"
+            error.headers["x-amzn-query-error"] = f"{error.code};{side}"
+        raise
 
 
 def respond(
@@ -94,27 +102,6 @@ def render_registry_error(_request: Request, error: AwsError) -> Response:
         status=error.status,
         headers={"Docker-Distribution-Api-Version": "registry/2.0", **headers},
     )
-
-
-def render_cbor_error(request: Request, error: AwsError) -> Response:
-    """Write a map of two texts for clients of smithy-rpc-v2-cbor."""
-    pairs = {"__type": error.code, "message": error.message}
-    body = b"\xa2" + b"".join(_cbor_text(text) for pair in pairs.items() for text in pair)
-    return Response(
-        status=error.status,
-        headers={
-            "Content-Type": "application/cbor",
-            "smithy-protocol": "rpc-v2-cbor",
-            "x-amzn-RequestId": request.id,
-        },
-        body=body,
-    )
-
-
-def _cbor_text(text: str) -> bytes:
-    """Return major type 3 with a two-byte length (RFC 8949 §3)."""
-    data = text.encode()[:0xFFFF]
-    return b"\x79" + len(data).to_bytes(2, "big") + data
 
 
 def _loads(data: bytes) -> object:
@@ -187,6 +174,8 @@ def _boolean(shape: Shape, value: object, path: str) -> bool:
 
 
 def _blob(shape: Shape, value: object, path: str) -> bytes:
+    if isinstance(value, bytes):  # of CBOR
+        return value
     try:
         return base64.b64decode(_string(shape, value, path), validate=True)
     except binascii.Error as error:
@@ -194,6 +183,8 @@ def _blob(shape: Shape, value: object, path: str) -> bytes:
 
 
 def _timestamp(shape: Shape, value: object, path: str) -> datetime:
+    if isinstance(value, datetime):  # of CBOR
+        return value.astimezone(UTC)
     try:
         if isinstance(value, str):
             return datetime.fromisoformat(value).astimezone(UTC)
@@ -215,28 +206,6 @@ _SCALARS: dict[str, Callable[[Shape, object, str], object]] = {
 }
 
 
-def encode(shape: Shape, value: Any) -> Any:
-    """Return the JSON of a result: timestamps in seconds since 1970, blobs in base64, no nulls.
-
-    Raise TypeError for what `shape` does not have: the mistake is an operation's, not a client's.
-    """
-    if isinstance(shape, StructureShape):
-        if shape.is_document_type:
-            return value
-        if unknown := value.keys() - shape.members.keys():
-            raise TypeError(f"{shape.name} has no {', '.join(sorted(unknown))}")
-        return {
-            name: encode(shape.members[name], item)
-            for name, item in value.items()
-            if item is not None
-        }
-    if isinstance(shape, ListShape):
-        return [encode(shape.member, item) for item in value]
-    if isinstance(shape, MapShape):
-        return {key: encode(shape.value, item) for key, item in value.items()}
-    return _encode_scalar(shape, value)
-
-
 def _encode_scalar(shape: Shape, value: object) -> str | float | bool:
     match value:
         case datetime():
@@ -246,3 +215,29 @@ def _encode_scalar(shape: Shape, value: object) -> str | float | bool:
         case str() | bool() | int() | float():
             return value
     raise TypeError(f"{shape.name} can't be {value!r}")
+
+
+Encode: TypeAlias = Callable[[Shape, Any], Any]
+
+
+def encode(shape: Shape, value: Any, scalar: Encode = _encode_scalar) -> Any:
+    """Return the JSON of a result: timestamps in seconds since 1970, blobs in base64, no nulls.
+
+    Another protocol has its own function for scalars.
+    Raise TypeError for what `shape` does not have: the mistake is an operation's, not a client's.
+    """
+    if isinstance(shape, StructureShape):
+        if shape.is_document_type:
+            return value
+        if unknown := value.keys() - shape.members.keys():
+            raise TypeError(f"{shape.name} has no {', '.join(sorted(unknown))}")
+        return {
+            name: encode(shape.members[name], item, scalar)
+            for name, item in value.items()
+            if item is not None
+        }
+    if isinstance(shape, ListShape):
+        return [encode(shape.member, item, scalar) for item in value]
+    if isinstance(shape, MapShape):
+        return {key: encode(shape.value, item, scalar) for key, item in value.items()}
+    return scalar(shape, value)

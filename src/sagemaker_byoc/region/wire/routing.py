@@ -14,7 +14,7 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from sagemaker_byoc.contract.http import API_PAYLOAD
-from sagemaker_byoc.region.wire import admission, json11, models, query
+from sagemaker_byoc.region.wire import admission, cbor, json11, models, query
 from sagemaker_byoc.region.wire.admission import Admission, DeniedError
 from sagemaker_byoc.region.wire.http import ClientLeftError, Handler, Request, Response
 from sagemaker_byoc.region.wire.operations import (
@@ -55,7 +55,7 @@ QUERY = Protocol(
 REST_JSON = Protocol(
     render=json11.render_rest_error, codes=admission.REST_CODES, body_limit=API_PAYLOAD.value
 )
-CBOR = Protocol(render=json11.render_cbor_error, codes=admission.JSON_CODES)
+CBOR = Protocol(render=cbor.render_error, codes=admission.JSON_CODES)
 S3 = Protocol(render=render_s3_error, codes=admission.S3_CODES, internal="InternalError")
 REGISTRY = Protocol(
     render=json11.render_registry_error, codes=admission.REST_CODES, internal="UNKNOWN"
@@ -70,6 +70,8 @@ class Services:
     """JSON services by the prefix of X-Amz-Target."""
     queries: Mapping[str, Handler] = field(default_factory=dict)
     """Query services by signing name."""
+    cbors: Mapping[str, Handler] = field(default_factory=dict)
+    """CBOR services by signing name."""
     s3: Handler | None = None
     runtime: Handler | None = None
     """`/endpoints/…`"""
@@ -147,9 +149,9 @@ class Router:
 
     def _by_scope(self, request: Request, scope: str) -> tuple[Handler, Protocol]:
         if "smithy-protocol" in request.headers:
+            if scope in self._services.cbors:
+                return self._services.cbors[scope], CBOR
             operation = request.path.rpartition("/")[2]
-            if scope in self._services.queries:
-                operation += " in CBOR"
             return self._refused(models.name_of_scope(scope), operation), CBOR
         if scope in self._services.queries:
             return self._services.queries[scope], QUERY

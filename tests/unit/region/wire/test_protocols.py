@@ -8,10 +8,12 @@ import json
 from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
+import cbor2
 import pytest
 from tests.unit.region.wire.requests import answer, request
 
-from sagemaker_byoc.region.wire import json11, models, query
+from sagemaker_byoc.region.wire import cbor, json11, models, query
+from sagemaker_byoc.region.wire.cbor import CborService
 from sagemaker_byoc.region.wire.models import Service
 from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
 
@@ -204,3 +206,57 @@ def test_an_error_says_whose_fault_it_is():
         assert root.findtext("Error/Type") == kind
         assert root.findtext("Error/Message") == "a & b"
         assert response.status == status
+
+
+def cbor_call(operation, body, method="ListMetrics"):
+    handler = CborService(Service("cloudwatch", {method: operation}))
+    target = f"/service/GraniteServiceVersion20100801/operation/{method}"
+    return answer(handler, request("POST", target, body=body, content_type="application/cbor"))
+
+
+def test_cbor_both_ways():
+    """Times are tagged, as CBOR has them."""
+    recorder = Recorder({"Label": "m", "Datapoints": [{"Timestamp": TIME, "Sum": 1.5}]})
+    asked = {
+        "Namespace": "n", "MetricName": "m", "StartTime": TIME, "EndTime": TIME, "Period": 60,
+        "Statistics": ["Sum"], "Unit": None, "Unknown": 1,
+    }  # fmt: skip
+    body = cbor2.dumps(asked, datetime_as_timestamp=True)
+    response = cbor_call(recorder, body, "GetMetricStatistics")
+    assert response.headers["smithy-protocol"] == "rpc-v2-cbor"
+    assert recorder.given == {
+        name: value for name, value in asked.items() if name not in {"Unit", "Unknown"}
+    }
+    assert cbor2.loads(response.body) == recorder.result
+    assert b"\xc1\xfb" in response.body  # tag 1, a double
+
+
+def test_cbor_blobs_are_bytes():
+    shape = models.service_model("kms").shape_for("CiphertextType")
+    assert json11.decode(shape, b"\xff") == b"\xff"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff", b"\xa1", b"\x1c", cbor2.dumps([1]), cbor2.dumps({"Namespace": 1}),
+        b"\xc1" * 2000, b"\x81" * 100_000, b"\xc2\x41\x01", b"\xd8\x1d\x00", b"\xc0\x61x",
+        b"\xc1\xfb\x7f\xf0\x00\x00\x00\x00\x00\x00", cbor2.dumps({"Namespace": b"n"}),
+        b"\x9b" + b"\x7f" * 8, b"\x5b" + b"\x7f" * 8,
+    ],
+)  # fmt: skip
+def test_cbor_that_is_broken(body):
+    with pytest.raises((AwsError, RecursionError)) as refused:
+        cbor_call(Recorder({}), body)
+    assert getattr(refused.value, "code", "SerializationException") == "SerializationException"
+
+
+def test_a_cbor_error_has_its_code_twice():
+    async def fail(_parameters):
+        raise AwsError("InvalidParameterValue", "words")
+
+    with pytest.raises(AwsError) as refused:
+        cbor_call(fail, b"")
+    response = cbor.render_error(request(), refused.value)
+    assert cbor2.loads(response.body) == {"__type": "InvalidParameterValue", "message": "words"}
+    assert response.headers["x-amzn-query-error"] == "InvalidParameterValue;Sender"
