@@ -19,10 +19,10 @@ from sagemaker_byoc.region.services.cloudwatch.summaries import SIMPLE, Statisti
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 DATAPOINTS = 1440
-"""Of one GetMetricStatistics."""
+"""Points that one GetMetricStatistics may return."""
 ALL_DATAPOINTS = 100_800
 QUERIES = 500
-"""Of one GetMetricData."""
+"""Limits of one GetMetricData."""
 PAGE = 500
 """Metrics of one ListMetrics [model]."""
 _LISTED = 14 * 86_400

@@ -13,7 +13,7 @@ import math
 import re
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -95,24 +95,24 @@ class Summary:
         return cls(count, total, minimum, maximum, values)
 
 
-def rounded(values: dict[float, float]) -> dict[float, float]:
+def rounded(values: Mapping[float, float]) -> dict[float, float]:
     """Return at most `DISTINCT` values, rounded on the finest logarithmic scale that suffices."""
     steps = float(_FINEST_STEPS)
     while True:
-        found: dict[float, float] = {}
+        places: dict[tuple[int, int], float] = {}
         for value, count in values.items():
-            place = _round(value, steps)
-            found[place] = found.get(place, 0.0) + count
-        if len(found) <= DISTINCT:
-            return found
+            # The sign, and the number of the step. Zero has a place of its own.
+            place = (
+                (1, round(math.log2(value) * steps))
+                if value > 0
+                else (-1, round(math.log2(-value) * steps))
+                if value < 0
+                else (0, 0)
+            )
+            places[place] = places.get(place, 0.0) + count
+        if len(places) <= DISTINCT:
+            return {sign * 2.0 ** (step / steps): count for (sign, step), count in places.items()}
         steps /= 2
-
-
-def _round(value: float, steps: float) -> float:
-    if value == 0.0:
-        return 0.0
-    power = round(math.log2(abs(value)) * steps) / steps
-    return math.copysign(2.0 ** max(min(power, 1023.0), -1074.0), value)
 
 
 Statistic: TypeAlias = Callable[[Summary], float | None]

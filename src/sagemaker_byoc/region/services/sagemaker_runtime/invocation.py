@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from time import perf_counter, time
+from time import perf_counter
 from urllib.parse import unquote
 
 from sagemaker_byoc.contract import http as hosting
@@ -30,7 +30,6 @@ from sagemaker_byoc.region.services.sagemaker_runtime.call import (
 from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventStream
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation_metrics import (
     InvocationMetrics,
-    Noted,
     model_status,
 )
 from sagemaker_byoc.region.wire.http import Request, Response
@@ -113,15 +112,17 @@ class Invocations:
         metrics = self._policy.metrics
         if metrics is None:
             return
+        endpoint, variant = call.endpoint, call.variant
         stream = response.body
         if isinstance(stream, EventStream):
             stream.then(
                 lambda has_failed: metrics.note(
-                    _noted(call, 0 if has_failed else 200, asked, overhead)
+                    endpoint, variant, 0 if has_failed else 200, perf_counter() - asked, overhead
                 )
             )
         else:
-            metrics.note(_noted(call, model_status(response), asked, overhead))
+            seconds = perf_counter() - asked
+            metrics.note(endpoint, variant, model_status(response), seconds, overhead)
 
     def _remember(self, endpoint: Endpoint, call: Call, response: Response) -> None:
         """Note sessions that it opened or ended, and capture the exchange if the endpoint does."""
@@ -147,12 +148,6 @@ class Invocations:
                 response=response.body,
             )
             asyncio.get_running_loop().call_soon(capture, exchange)
-
-
-def _noted(call: Call, status: int, asked: float, overhead: float) -> Noted:
-    variant, model = call.variant, perf_counter() - asked
-    count = len(variant.instances)
-    return Noted(call.endpoint, variant.plan.name, count, time(), status, model, overhead)
 
 
 def _route(request: Request) -> tuple[str, bool]:

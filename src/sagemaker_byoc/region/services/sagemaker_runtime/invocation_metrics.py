@@ -1,7 +1,7 @@
 """CloudWatch's metrics of invocations, in the namespace AWS/SageMaker.
 
 Source of names, units and dimensions: developer guide, "Amazon SageMaker AI metrics in CloudWatch".
-An invocation is noted in one list; a thread makes the summaries of each second's list.
+An invocation is noted in lists; a thread makes the summaries of each second's lists.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from sagemaker_byoc.region.services.cloudwatch.metric import NO_UNIT, Metric
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 from sagemaker_byoc.region.services.cloudwatch.summaries import Summary
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Endpoint
+from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
 from sagemaker_byoc.region.wire.http import Response
 
 NAMESPACE = "AWS/SageMaker"
@@ -30,20 +31,21 @@ MOST_NOTED = 50_000
 _MICROSECONDS = 1e6
 
 
-class Noted(NamedTuple):
-    """One invocation that reached a model."""
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """The invocations of one variant within a second."""
 
     endpoint: str
     variant: str
     instances: int
     time: float
-    """Its end, in seconds since 1970."""
-    status: int
-    """That of the model's answer; 0 if it did not answer."""
-    model: float
-    """Seconds that the model took."""
-    overhead: float
+    """The end of the first, in seconds since 1970."""
+    model: list[float] = field(default_factory=list)
+    """Seconds that the model took, of each."""
+    overhead: list[float] = field(default_factory=list)
     """Seconds from the request's arrival, without those of the model."""
+    errors: list[int] = field(default_factory=list)
+    """The statuses other than 200; 0 if the model did not answer."""
 
 
 class InvocationMetrics:
@@ -52,7 +54,7 @@ class InvocationMetrics:
     def __init__(self, endpoints: Mapping[str, Endpoint], store: MetricStore) -> None:
         self._endpoints = endpoints
         self._store = store
-        self._noted: list[Noted] = []
+        self._batches: dict[Variant, _Batch] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sampling: asyncio.Task[None] | None = None
 
@@ -67,31 +69,45 @@ class InvocationMetrics:
                 await self._sampling
         await asyncio.to_thread(self._put, self._take())
 
-    def note(self, invocation: Noted) -> None:
-        noted = self._noted
-        noted.append(invocation)
-        count = len(noted)
-        if count == 1 and self._loop is not None:
-            self._loop.call_later(FLUSH_SECONDS, self._flush)
-        elif count >= MOST_NOTED:
+    def note(
+        self, endpoint: str, variant: Variant, status: int, model: float, overhead: float
+    ) -> None:
+        """Note an invocation that reached a model.
+
+        `status` is that of the model's answer, 0 if it did not answer; `model` and `overhead` are
+        the seconds that the model and the rest took.
+        """
+        batch = self._batches.get(variant)
+        if batch is None:
+            batch = self._begin(endpoint, variant)
+        batch.model.append(model)
+        batch.overhead.append(overhead)
+        if status != 200:
+            batch.errors.append(status)
+        if len(batch.model) >= MOST_NOTED:
             self._flush()
 
+    def _begin(self, endpoint: str, variant: Variant) -> _Batch:
+        if not self._batches and self._loop is not None:
+            self._loop.call_later(FLUSH_SECONDS, self._flush)
+        count = max(1, len(variant.instances))
+        batch = _Batch(endpoint, variant.plan.name, count, time.time())
+        self._batches[variant] = batch
+        return batch
+
     def _flush(self) -> None:
-        noted = self._take()
-        if noted and self._loop is not None:
-            self._loop.run_in_executor(None, self._put, noted)
+        if self._batches and self._loop is not None:
+            self._loop.run_in_executor(None, self._put, self._take())
 
-    def _take(self) -> list[Noted]:
-        noted, self._noted = self._noted, []
-        return noted
+    def _take(self) -> list[_Batch]:
+        batches, self._batches = self._batches, {}
+        return [*batches.values()]
 
-    def _put(self, noted: list[Noted]) -> None:
-        groups: dict[tuple[str, str, int], list[Noted]] = defaultdict(list)
-        for each in noted:
-            groups[each.endpoint, each.variant, int(each.time) // 60 * 60].append(each)
-        for (endpoint, variant, minute), group in groups.items():
-            for name, unit, summary in _summaries(group):
-                self._store.put_summary(metric(name, endpoint, variant), summary, minute, unit=unit)
+    def _put(self, batches: list[_Batch]) -> None:
+        for batch in batches:
+            for name, unit, summary in _summaries(batch):
+                found = metric(name, batch.endpoint, batch.variant)
+                self._store.put_summary(found, summary, batch.time, unit=unit)
 
     async def _sample(self) -> None:
         """Put the requests under way per instance, every 10 s."""
@@ -126,21 +142,26 @@ def model_status(response: Response) -> int:
     return 0 if status // 100 == 2 else status
 
 
-def _summaries(group: list[Noted]) -> Iterator[tuple[str, str, Summary]]:
+def _summaries(batch: _Batch) -> Iterator[tuple[str, str, Summary]]:
     """Yield name, unit and summary of each metric of the invocations of one variant."""
-    yield "Invocations", NO_UNIT, Summary.of_values([1.0] * len(group))
-    shares = [1.0 / each.instances for each in group]
-    yield "InvocationsPerInstance", NO_UNIT, Summary.of_values(shares)
-    hundreds = [each.status // 100 for each in group]
-    for name, is_error in (
-        ("Invocation4XXErrors", [float(each == 4) for each in hundreds]),
-        ("Invocation5XXErrors", [float(each == 5) for each in hundreds]),
-        ("InvocationModelErrors", [float(each != 2) for each in hundreds]),
+    count = len(batch.model)
+    yield "Invocations", NO_UNIT, _counted({1.0: count})
+    yield "InvocationsPerInstance", NO_UNIT, _counted({1.0 / batch.instances: count})
+    hundreds = Counter(status // 100 for status in batch.errors)
+    for name, errors in (
+        ("Invocation4XXErrors", hundreds[4]),
+        ("Invocation5XXErrors", hundreds[5]),
+        ("InvocationModelErrors", len(batch.errors)),
     ):
-        yield name, NO_UNIT, Summary.of_values(is_error)
-    for name, seconds in (
-        ("ModelLatency", [each.model for each in group]),
-        ("OverheadLatency", [each.overhead for each in group]),
-    ):
-        rounded = [float(round(each * _MICROSECONDS)) for each in seconds]
-        yield name, "Microseconds", Summary.of_values(rounded)
+        yield name, NO_UNIT, _counted({0.0: count - errors, 1.0: errors})
+    for name, seconds in (("ModelLatency", batch.model), ("OverheadLatency", batch.overhead)):
+        whole = [float(round(each * _MICROSECONDS)) for each in seconds]
+        yield name, "Microseconds", Summary.of_values(whole)
+
+
+def _counted(counts: Mapping[float, int]) -> Summary:
+    found = Summary()
+    for value, times in counts.items():
+        if times:
+            found.add(value, times)
+    return found

@@ -28,7 +28,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.training_run import 
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
-"""Of the metrics of training jobs in CloudWatch."""
+"""CloudWatch's namespace of the metrics of training jobs."""
 
 
 class TrainingJobs(Jobs[TrainingRun]):
