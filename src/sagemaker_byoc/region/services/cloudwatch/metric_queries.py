@@ -36,6 +36,7 @@ _REFUSED = {
     "Period": "it is that of an Expression; name the period in MetricStat",
     "AccountId": "it has one account; leave it out",
 }
+_SWAPPED = "EndTime must be greater than StartTime"
 _ID = re.compile(r"[a-z][a-zA-Z0-9_]*")
 
 
@@ -85,6 +86,10 @@ def get_metric_data(store: MetricStore, parameters: Parameters, now: float) -> P
     ids = [query.id for query in queries]
     if len(set(ids)) < len(ids):
         raise AwsError("ValidationError", "The values for parameter id must be unique.")
+    if parameters["StartTime"] >= parameters["EndTime"]:
+        is_same = parameters["StartTime"] == parameters["EndTime"]
+        words = "StartTime must not equal parameter EndTime" if is_same else _SWAPPED
+        raise AwsError("ValidationError", f"The parameter {words}.")
     descending = parameters.get("ScanBy") != "TimestampAscending"
     most = parameters.get("MaxDatapoints", ALL_DATAPOINTS)
     if not 1 <= most <= ALL_DATAPOINTS:

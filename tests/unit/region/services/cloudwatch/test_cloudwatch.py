@@ -160,7 +160,10 @@ def test_refused_statistics(api):
     assert refusal(data, api, query(stat="Median")).code == "InvalidParameterValue"
     start = NOW + timedelta(hours=1)
     error = refusal(api, "GetMetricData", MetricDataQueries=[query()], StartTime=start, EndTime=NOW)
-    assert "StartTime must be less" in error.message
+    assert error.message == "The parameter EndTime must be greater than StartTime."
+    error = refusal(api, "GetMetricData", MetricDataQueries=[query()], StartTime=NOW, EndTime=NOW)
+    assert "must not equal" in error.message
+    assert "StartTime must be less" in refusal(statistics, api, "Sum", hours=-1).message
 
 
 BAD = [
