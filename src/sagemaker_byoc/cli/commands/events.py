@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,15 @@ def _row(line: str) -> str:
     try:
         event = json.loads(line)
         resources = ", ".join(each.rpartition(":")[2] for each in event["resources"])
-        words = (event["time"], event["detail-type"], resources, _status(event["detail"]))
+        status = _status(event["detail"], event["resources"])
+        words = (event["time"], event["detail-type"], resources, status)
     except (ValueError, LookupError, TypeError, AttributeError):
         return line
     return "  ".join(word for word in words if word)
 
 
-def _status(detail: Mapping[str, Any]) -> str:
-    names = [name for name in detail if name.endswith("Status") and name != "SecondaryStatus"]
-    found = [str(detail[name]) for name in (*names[:1], "SecondaryStatus") if name in detail]
-    return " ".join(dict.fromkeys(found))
+def _status(detail: Mapping[str, Any], resources: Sequence[str]) -> str:
+    """Return the status, whose member begins as that with the ARN, and the secondary one."""
+    kinds = [name.removesuffix("Arn") for name, value in detail.items() if value in resources]
+    names = (*(f"{kind}Status" for kind in kinds), "SecondaryStatus", "ModelApprovalStatus")
+    return " ".join(dict.fromkeys(str(detail[name]) for name in names if name in detail))

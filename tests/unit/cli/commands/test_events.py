@@ -14,6 +14,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.event_bus import EVENTS_FILE, Event
 
 SECONDS = 20
+ARN = "arn:aws:sagemaker:us-east-1:000000000000:training-job/j"
 
 
 def _write(state, *found, name=EVENTS_FILE):
@@ -27,8 +28,14 @@ def _write(state, *found, name=EVENTS_FILE):
 def _job(status, secondary):
     return Event(
         detail_type="SageMaker Training Job State Change",
-        detail={"TrainingJobName": "j", "TrainingJobStatus": status, "SecondaryStatus": secondary},
-        resources=("arn:aws:sagemaker:us-east-1:000000000000:training-job/j",),
+        detail={
+            "TrainingJobName": "j",
+            "ProfilingStatus": "Disabled",
+            "TrainingJobArn": ARN,
+            "TrainingJobStatus": status,
+            "SecondaryStatus": secondary,
+        },
+        resources=(ARN,),
     )
 
 

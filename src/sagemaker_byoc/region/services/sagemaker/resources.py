@@ -120,6 +120,8 @@ class Resources:
         self._events = context.events
         self._watch = None if kind.subject is None else context.holds.watch(kind.subject)
         self._lock = threading.Lock()
+        self.shown: Callable[[Parameters], Parameters] | None = None
+        """Returns what Describe answers of a document, for events; None if it is the document."""
 
     def operations(self) -> Operations:
         """Return the operations that all kinds have: Describe, List, Delete."""
@@ -232,8 +234,9 @@ class Resources:
             return
         try:
             arn = document[self.kind.arn_member]
-            shown = {**_described(document, self.kind.member), **self.only_in_event(changed)}
-            event = state_change(self.kind.event, arn, shown, self.tags.get(arn))
+            answer = document if self.shown is None else self.shown(document)
+            detail = {**_described(answer, self.kind.member), **self.only_in_event(changed)}
+            event = state_change(self.kind.event, arn, detail, self.tags.get(arn))
             self._events.publish(event)
         except Exception:
             LOG.exception("the event of a %s is lost", self.kind.noun)

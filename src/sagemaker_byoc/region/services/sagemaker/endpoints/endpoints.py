@@ -61,6 +61,7 @@ class Endpoints:
 
     def __init__(self, context: RegionContext, configs: EndpointConfigs) -> None:
         self.resources = context.resources(ENDPOINT)
+        self.resources.shown = self.described
         self.captures = Captures(context.store, context.threads.run)
         self.by_name: dict[str, Endpoint] = {}
         self.swept: asyncio.Task[None] | None = None

@@ -38,6 +38,26 @@ def test_life_of_an_endpoint(play):
     play(scene)
 
 
+def test_each_status_is_an_event(play):
+    """With what DescribeEndpoint answers, and the status in EventBridge's letters."""
+
+    async def scene(region):
+        await region.model()
+        await region.config()
+        await region.endpoint()
+        await region.delete()
+        queue = region.context.events._queue
+        events = [queue.get() for _ in range(queue.qsize())]
+        found = [each.detail for each in events if "Endpoint State" in each.detail_type]
+        statuses = [each["EndpointStatus"] for each in found]
+        assert statuses == ["CREATING", "IN_SERVICE", "DELETING"]
+        (variant,) = found[1]["ProductionVariants"]
+        assert (variant["VariantName"], variant["DesiredInstanceCount"]) == ("AllTraffic", 1)
+        assert "Variants" not in found[1]
+
+    play(scene)
+
+
 def test_words_for_what_is_missing_or_there(play):
     """SDKs test for these texts."""
 
