@@ -42,6 +42,14 @@ _PULL_HINTS = (
     ("timeout", "Run it again; look at the engine with: docker info"),
 )
 """Words of docker's and containerd's refusals, the most telling first."""
+_PROGRAMS_OF_AWS = {
+    "sagemaker-clarify-processing": "compute the metrics in a script of a ScriptProcessor",
+    "sagemaker-debugger-rules": "watch the job with byoc watch",
+    "sagemaker-model-monitor-analyzer": "make baselines and reports with byoc monitor",
+    "sagemaker-spark-processing": "run Spark in a script of a ScriptProcessor, with an image that "
+    "has it",
+}
+"""What to do instead of a job of these repositories: an image of one's own has no such program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,9 @@ Pushed: TypeAlias = Callable[[Reference], PushedImage | None]
 
 
 def unknown_image(uri: str, known: str, hint: str) -> AwsError:
+    instead = _PROGRAMS_OF_AWS.get(Reference.parse(uri).repository)
+    if instead is not None:
+        hint = f"The image holds a program of AWS's, which the region does not have: {instead}"
     return AwsError("ValidationException", f"Cannot find image {uri}: {known}. {hint}")
 
 

@@ -79,6 +79,14 @@ def test_unknown_images_are_told_with_the_hint(tmp_path, program):
         RecordedImages(tmp_path).resolve("Not An Image")
 
 
+def test_images_with_a_program_of_aws(tmp_path):
+    """A hint to build one of that name would not help."""
+    spark = "173754725891.dkr.ecr.us-east-1.amazonaws.com/sagemaker-spark-processing:3.1-cpu"
+    with pytest.raises(AwsError, match=r"a program of AWS's.*ScriptProcessor") as refused:
+        RecordedImages(tmp_path).resolve(spark)
+    assert "byoc build" not in str(refused.value)
+
+
 def test_the_toolkits_own_images_are_there(tmp_path):
     """Without a program: that comes with the job."""
     assert RecordedImages(tmp_path).resolve("byoc-train").interpreter == Path(sys.executable)
