@@ -38,12 +38,15 @@ from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.core.threads import Threads, loop_factory
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Item
-from sagemaker_byoc.region.services.sagemaker.transform_jobs import records
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import Strategy, plan_of
+from sagemaker_byoc.region.services.sagemaker.transform_jobs import splitting
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.requests import Sender
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan import (
+    Strategy,
+    plan_of,
+)
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.transformation import (
     Effective,
-    Outcome,
+    ObjectResults,
     Transformation,
 )
 
@@ -119,13 +122,13 @@ def transform(
             ),
             store=store,
             threads=threads,
-            outcome=Outcome(),
+            results=ObjectResults(),
             on_failure=lambda _, error: print(error),
         )
         began = time.perf_counter()
         await job.run([Item("data", "in", "in")])
         seconds = time.perf_counter() - began
-        assert not job.outcome.failed
+        assert not job.results.failed
         target.pools["primary"].close()
         threads.close()
         return seconds
@@ -135,13 +138,13 @@ def transform(
 
 def bodies(data: bytes, case: Mapping[str, Any]) -> list[bytes]:
     """Return what the transform sends."""
-    limit = case["megabytes"] * records.MEGABYTE
+    limit = case["megabytes"] * splitting.MEGABYTE
     is_single = case.get("strategy") is Strategy.SINGLE
     if case.get("processing") is None:
-        found = records.batches([data], records.Split.LINE, limit, is_single=is_single)
+        found = splitting.batches([data], splitting.Split.LINE, limit, is_single=is_single)
     else:
-        found = records.processed(
-            [data], records.Split.LINE, limit, lambda row: row.partition(b",")[2], is_single=False
+        found = splitting.processed(
+            [data], splitting.Split.LINE, limit, lambda row: row.partition(b",")[2], is_single=False
         )
     return [each.body for each in found]
 

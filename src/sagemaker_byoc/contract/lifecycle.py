@@ -92,6 +92,14 @@ def clip(text: str, limit: int = facts.FAILURE_REASON.value) -> str:
     return data[: limit - len(CUT.encode())].decode("utf-8", "ignore") + CUT
 
 
+def clip_lines(text: str, limit: int = facts.FAILURE_REASON.value) -> str:
+    """Return `text` in at most `limit` bytes of UTF-8: its first line, and as many of its last."""
+    first, *rest = text.split("\n")
+    while rest and len("\n".join([first, *rest]).encode()) > limit:
+        del rest[0]
+    return clip("\n".join([first, *rest]), limit)
+
+
 def squeeze(text: str, limit: int) -> str:
     """Return `text` in at most `limit` bytes of UTF-8, cut in the middle: both its ends matter."""
     data = text.encode("utf-8", "replace")

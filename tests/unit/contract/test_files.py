@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sagemaker_byoc.contract import archives, folders
 from sagemaker_byoc.contract.errors import ArchiveError, ContractError
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.contract.lifecycle import clip, exit_code_of, write_failure
+from sagemaker_byoc.contract.lifecycle import clip, clip_lines, exit_code_of, write_failure
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import runs
 from sagemaker_byoc.region.containers.hosts import read_failure
@@ -28,6 +28,16 @@ def test_failure_fits_sagemaker_and_is_whole_utf8(text):
     assert len(data) <= 1024
     if len(text.encode("utf-8", "replace")) <= 1024:
         assert clipped == text.encode("utf-8", "replace").decode()
+
+
+def test_the_end_of_a_long_log_is_kept():
+    """With the first line, which says what has failed."""
+    lines = [f"line {number}" for number in range(500)]
+    first, *rest = clip_lines("\n".join(["why", *lines])).split("\n")
+    assert (first, rest) == ("why", lines[-len(rest) :])
+    assert 1000 < len("\n".join([first, *rest])) <= 1024
+    assert clip_lines("why\nshort") == "why\nshort"
+    assert clip_lines("ü" * 1000) == clip("ü" * 1000)
 
 
 def test_failure_round_trip(tmp_path):

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from sagemaker_byoc.contract import facts, lifecycle
+from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.contract.capture import is_enabled
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.containers.specs import Image
@@ -247,7 +247,7 @@ class Endpoint:
         else:
             LOG.error("endpoint %s", self.name, exc_info=error)
             text = f"InternalServerError: {error!r}; the region's log has the traceback"
-        return shortened(text)
+        return lifecycle.clip_lines(text)
 
     # ── the record ──
 
@@ -263,14 +263,6 @@ class Endpoint:
 def _capture(document: Parameters) -> Parameters | None:
     config: Parameters = document.get("DataCaptureConfig") or {}
     return config if is_enabled(config) else None
-
-
-def shortened(text: str) -> str:
-    """Shorten to a FailureReason from the second line on, so that a log's end stays."""
-    first, *rest = text.split("\n")
-    while rest and len("\n".join([first, *rest]).encode()) > facts.FAILURE_REASON.value:
-        del rest[0]
-    return lifecycle.clip("\n".join([first, *rest]))
 
 
 class Sessions:

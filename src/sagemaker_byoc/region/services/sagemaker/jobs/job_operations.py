@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from sagemaker_byoc.contract import folders
@@ -156,10 +157,13 @@ class Jobs(ABC, Generic[Run]):
 
     def _sweep(self, name: str) -> None:
         """Remove what is left of a job. Raise ByocError."""
-        work = self._context.work(self.kind.folder) / name
-        trees = [Tree(host / "ml") for host in work.glob("algo-*")]
+        trees = self._trees(self._context.work(self.kind.folder) / name)
         label = {JOB_LABEL: f"{self.kind.mark}{name}"}
         self._context.engine.sweep({**self._context.labels, **label}, trees)
+
+    def _trees(self, work: Path) -> list[Tree]:
+        """Return the trees of the job's containers, which are below its folder `work`."""
+        return [Tree(host / "ml") for host in work.glob("algo-*")]
 
     def _ask(self, run: JobRun, why: Why) -> None:
         # The status first: a job that is interrupted at this moment must not start again.

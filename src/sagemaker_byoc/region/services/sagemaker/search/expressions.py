@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from sagemaker_byoc.region.wire.operations import AwsError, Parameters
+from sagemaker_byoc.region.services.sagemaker.resources import invalid
+from sagemaker_byoc.region.wire.operations import Parameters
 
 MOST_CONDITIONS = 50
 """Filters, nested filters and subexpressions of a whole expression (service model: Search)."""
@@ -35,10 +36,6 @@ _NUMBERS = frozenset({"integer", "long", "float", "double"})
 _TEXT, _NUMBER, _TIME, _BOOLEAN, _ANY = "text", "number", "timestamp", "Boolean", "structure"
 
 Test: TypeAlias = Callable[[Parameters], bool]
-
-
-def _invalid(text: str) -> AwsError:
-    return AwsError("ValidationException", text)
 
 
 # ── properties ──
@@ -91,7 +88,7 @@ def _has_metrics(word: str, shape: Shape) -> bool:
 
 def _require(condition: bool, name: str) -> None:  # noqa: FBT001 - as an assert
     if not condition:
-        raise _invalid(f"Unknown property name: {name}")
+        raise invalid(f"Unknown property name: {name}")
 
 
 def _kind(shape: Shape) -> str:
@@ -150,12 +147,12 @@ def compile_expression(shape: StructureShape, expression: Parameters) -> Test:
     An empty expression is satisfied by all. Raise AwsError if it is not valid.
     """
     if _count(expression) > MOST_CONDITIONS:
-        raise _invalid(
+        raise invalid(
             f"A SearchExpression has at most {MOST_CONDITIONS} filters, nested filters and "
             f"subexpressions, not {_count(expression)}"
         )
     if sum(_contains(expression)) > 1:
-        raise _invalid("'CONTAINS' operator usage limit of 1 exceeded.")
+        raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")
     return _expression(shape, expression)
 
 
@@ -198,7 +195,7 @@ def _nested(shape: StructureShape, nested: Parameters) -> Test:
     filters = nested["Filters"]
     for each in filters:
         if not each["Name"].startswith(prefix):
-            raise _invalid(
+            raise invalid(
                 f"The filter on {each['Name']} is not about NestedPropertyName {top.name}: its "
                 f"name begins with {prefix}"
             )
@@ -221,7 +218,7 @@ def _item_shape(shape: StructureShape, top: Property) -> StructureShape:
     while isinstance(found, ListShape):
         found = found.member
     if not (is_list and isinstance(found, StructureShape)):
-        raise _invalid(f"NestedPropertyName {top.name} is not a list of structures")
+        raise invalid(f"NestedPropertyName {top.name} is not a list of structures")
     return found
 
 
@@ -231,10 +228,10 @@ def _filter(shape: StructureShape, condition: Parameters) -> Test:
     if operator in {"Exists", "NotExists"}:
         return lambda document: bool(found.values(document)) is (operator == "Exists")
     if "Value" not in condition:
-        raise _invalid(f"The filter on {name} with the operator {operator} needs a Value")
+        raise invalid(f"The filter on {name} with the operator {operator} needs a Value")
     value = condition["Value"]
     if found.type == _ANY:
-        raise _invalid(f"{name} has members: filter on one of them, such as {name}.NAME")
+        raise invalid(f"{name} has members: filter on one of them, such as {name}.NAME")
     if operator in _ORDERED:
         return _ordering(found, operator, value)
     if operator in {"Contains", "In"}:
@@ -249,7 +246,7 @@ def _filter(shape: StructureShape, condition: Parameters) -> Test:
 
 def _text_test(found: Property, operator: str, value: str) -> Test:
     if found.type != _TEXT:
-        raise _invalid(
+        raise invalid(
             f"The operator {operator} is only supported for text properties: {found.name}"
         )
     if operator == "Contains":
@@ -261,7 +258,7 @@ def _text_test(found: Property, operator: str, value: str) -> Test:
 def _ordering(found: Property, operator: str, value: str) -> Test:
     """Compare numbers, times and, for entries such as HyperParameters.NAME, texts of numbers."""
     if found.type == _BOOLEAN or (found.type == _TEXT and not found.is_entry):
-        raise _invalid(
+        raise invalid(
             f"The operator {operator} is not supported for {found.type} properties: {found.name}"
         )
     compare = _ORDERED[operator]
@@ -283,7 +280,7 @@ def _typed(found: Property, value: str) -> Any:
             return _time(found, value)
         case "Boolean":
             if value.lower() not in {"true", "false"}:
-                raise _invalid(f"Value {value} of the filter on {found.name} is not true or false")
+                raise invalid(f"Value {value} of the filter on {found.name} is not true or false")
             return value.lower() == "true"
     return value
 
@@ -296,14 +293,14 @@ def _number(found: Property, value: str) -> float:
     try:
         return float(value)
     except ValueError as error:
-        raise _invalid(f"Value {value} of the filter on {found.name} is not a number") from error
+        raise invalid(f"Value {value} of the filter on {found.name} is not a number") from error
 
 
 def _time(found: Property, value: str) -> datetime:
     try:
         time = datetime.fromisoformat(value)
     except ValueError as error:
-        raise _invalid(
+        raise invalid(
             f"Value {value} of the filter on {found.name} is not an ISO 8601 time, such as "
             "2026-11-30T12:00:00"
         ) from error

@@ -17,7 +17,9 @@ from datetime import datetime
 from sagemaker_byoc.contract.capture import hour_folder
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Item
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import TransformPlan
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan import (
+    TransformPlan,
+)
 
 
 def write(

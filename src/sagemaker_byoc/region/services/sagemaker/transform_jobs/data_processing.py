@@ -19,7 +19,7 @@ from sagemaker_byoc.region.services.sagemaker.transform_jobs.json_paths import (
     JsonPath,
     JsonPathError,
 )
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.records import RecordError
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.splitting import RecordError
 
 OUTPUT, INPUT = "SageMakerOutput", "SageMakerInput"
 INFERENCE_ID, INFERENCE_TIME = "SageMakerInferenceId", "SageMakerInferenceTime"

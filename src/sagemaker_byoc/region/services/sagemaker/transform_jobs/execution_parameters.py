@@ -15,7 +15,7 @@ from typing import Any
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.containers.http_reply import UpstreamError
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import (
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan import (
     MOST_CONCURRENT,
     MOST_MEGABYTES,
     Limits,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.containers.specs import JOB_LABEL
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import VariantPlan
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
 from sagemaker_byoc.region.services.sagemaker.jobs.job_operations import Jobs
 from sagemaker_byoc.region.services.sagemaker.models import Models
 from sagemaker_byoc.region.services.sagemaker.resources import invalid
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import TransformPlan, plan_of
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.record import (
     TRANSFORM_JOB,
     new_document,
+)
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan import (
+    TransformPlan,
+    plan_of,
 )
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_run import (
     TransformJob,
@@ -89,9 +93,6 @@ class TransformJobs(Jobs[TransformRun]):
         except inputs.DownloadError:
             return  # the job reports it, as in the cloud
 
-    def _sweep(self, name: str) -> None:
-        """Remove the instances that a killed region left. Raise ByocError."""
-        work = self._context.work(self.kind.folder) / name
-        trees = [Tree(folder) for folder in work.glob("i-*") if folder.is_dir()]
-        label = {JOB_LABEL: f"{self.kind.mark}{name}"}
-        self._context.engine.sweep({**self._context.labels, **label}, trees)
+    def _trees(self, work: Path) -> list[Tree]:
+        """Return the trees of the instances' containers."""
+        return [Tree(folder) for folder in work.glob("i-*") if folder.is_dir()]

@@ -15,6 +15,7 @@ from functools import partial
 
 from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import MachineError
+from sagemaker_byoc.contract.lifecycle import clip_lines
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.containers.specs import JOB_LABEL, Image
@@ -25,7 +26,6 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.configs import (
     ContainerPlan,
     VariantPlan,
 )
-from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import shortened
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import (
     ILL_SECONDS,
@@ -39,15 +39,17 @@ from sagemaker_byoc.region.services.sagemaker.jobs.job import Job, JobRecord
 from sagemaker_byoc.region.services.sagemaker.jobs.job_run import JobRun
 from sagemaker_byoc.region.services.sagemaker.transform_jobs import captures
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.execution_parameters import effective
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import TransformPlan
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.requests import (
     Sender,
     Side,
     TransformError,
 )
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan import (
+    TransformPlan,
+)
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.transformation import (
     Effective,
-    Outcome,
+    ObjectResults,
     Transformation,
 )
 from sagemaker_byoc.region.services.sagemaker.utilization import Place
@@ -79,7 +81,7 @@ class TransformRun(JobRun):
         super().__init__(job, record, on_end)
         self._plan = job.plan
         self._start_time = now()
-        self._objects = Outcome()
+        self._objects = ObjectResults()
 
     def _run(self) -> Callable[[], None]:
         items = find_items(self._context.store, self._plan.source)
@@ -184,7 +186,7 @@ class TransformRun(JobRun):
                 ),
                 store=context.store,
                 threads=context.threads,
-                outcome=self._objects,
+                results=self._objects,
                 on_failure=log.fail,
             ).run(items)
         finally:
@@ -279,4 +281,4 @@ def _reason(error: EndpointError) -> str:
     if isinstance(error.__cause__, MachineError):
         return f"{Side.INTERNAL.value}: {error.__cause__.sentence}"
     side = Side.ALGORITHM if error.what.startswith(_UNHEALTHY) else Side.CLIENT
-    return shortened(f"{side.value}: {error.what}")
+    return clip_lines(f"{side.value}: {error.what}")

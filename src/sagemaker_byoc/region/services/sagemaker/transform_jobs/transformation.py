@@ -19,25 +19,25 @@ from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.writers import Writer
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import DownloadError, Item
-from sagemaker_byoc.region.services.sagemaker.transform_jobs import records
+from sagemaker_byoc.region.services.sagemaker.transform_jobs import splitting
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.data_processing import (
     AnswerError,
     Processing,
-)
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import (
-    MOST_MEGABYTES,
-    Strategy,
-    TransformPlan,
-)
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.records import (
-    Batch,
-    RecordError,
-    Split,
 )
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.requests import (
     Sender,
     Side,
     TransformError,
+)
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.splitting import (
+    Batch,
+    RecordError,
+    Split,
+)
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan import (
+    MOST_MEGABYTES,
+    Strategy,
+    TransformPlan,
 )
 from sagemaker_byoc.region.wire.operations import AwsError
 
@@ -64,12 +64,12 @@ class Effective:
 
     @property
     def bytes(self) -> int:
-        return (self.megabytes or MOST_MEGABYTES) * records.MEGABYTE
+        return (self.megabytes or MOST_MEGABYTES) * splitting.MEGABYTE
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What became of the objects."""
+class ObjectResults:
+    """The objects that are stored, and those that failed."""
 
     stored: list[Item] = field(default_factory=list)
     failed: int = 0
@@ -92,8 +92,8 @@ class Outcome:
         return "\n".join([f"{side.value}: See job logs for more information", *found])
 
 
-Records: TypeAlias = tuple[bytes, ...]
-"""Those that an answer is for, if the job processes them."""
+Lines: TypeAlias = tuple[bytes, ...]
+"""The records that an answer is for, if the job processes them."""
 OnFailure: TypeAlias = Callable[[Item, TransformError], None]
 
 
@@ -107,7 +107,7 @@ class Transformation:
     sender: Sender
     store: ObjectStore
     threads: Threads
-    outcome: Outcome
+    results: ObjectResults
     on_failure: OnFailure
     _slots: asyncio.Semaphore = field(init=False)
 
@@ -132,10 +132,10 @@ class Transformation:
             try:
                 await self._transform(item)
             except TransformError as error:
-                self.outcome.fail(item, error)
+                self.results.fail(item, error)
                 await self.threads.run(self.on_failure, item, error)
             else:
-                self.outcome.stored.append(item)
+                self.results.stored.append(item)
 
     async def _transform(self, item: Item) -> None:
         """Raise TransformError."""
@@ -160,7 +160,7 @@ class Transformation:
         transfer = await finish(_Transfer.open, self, item)
         most = _AHEAD * self.limits.concurrent
         # Without the bodies, which end with their requests.
-        pending: deque[tuple[Records, asyncio.Task[bytes]]] = deque()
+        pending: deque[tuple[Lines, asyncio.Task[bytes]]] = deque()
         try:
             while found := await finish(transfer.read):
                 for batch in found:
@@ -177,7 +177,7 @@ class Transformation:
             await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
             await finish(transfer.close)
 
-    async def _keep(self, transfer: _Transfer, of: Records, answer: asyncio.Task[bytes]) -> None:
+    async def _keep(self, transfer: _Transfer, of: Lines, answer: asyncio.Task[bytes]) -> None:
         if transfer.is_full_with(of, await answer):
             await self.threads.finish(transfer.flush)
 
@@ -219,18 +219,18 @@ class _Transfer:
         self._writer = writer
         self._is_open = False
         """Whether the last answer does not end with a newline."""
-        self._kept: list[tuple[Records, bytes, bool]] = []
+        self._kept: list[tuple[Lines, bytes, bool]] = []
         self._size = 0
         where = f"s3://{item.bucket}/{item.key}"
-        self._chunks = iter(records.chunks(file, where, gunzip=plan.gunzip))
+        self._chunks = iter(splitting.chunks(file, where, gunzip=plan.gunzip))
         is_single = limits.strategy is Strategy.SINGLE
         if self._processing is None:
-            self._batches = records.batches(
+            self._batches = splitting.batches(
                 self._chunks, plan.split, limits.bytes, is_single=is_single
             )
         else:
             prepare = self._processing.prepare
-            self._batches = records.processed(
+            self._batches = splitting.processed(
                 self._chunks, plan.split, limits.bytes, prepare, is_single=is_single
             )
         self._ends = ExitStack()
@@ -263,7 +263,7 @@ class _Transfer:
     def read_chunk(self) -> bytes:
         return next(self._chunks, b"")
 
-    def is_full_with(self, of: Records, answer: bytes, *, is_part: bool = False) -> bool:
+    def is_full_with(self, of: Lines, answer: bytes, *, is_part: bool = False) -> bool:
         """Keep an answer; return whether `flush` should write what is kept.
 
         `is_part`: it is a part of a longer one, which need not end with a line.

@@ -19,7 +19,7 @@ from sagemaker_byoc.region.services.sagemaker.transform_jobs.json_paths import (
     JsonPathError,
     parse,
 )
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.records import RecordError
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.splitting import RecordError
 
 TIME = "2022-08-30T00:49:15Z"
 

@@ -8,18 +8,21 @@ import resource
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.unit.region.services.sagemaker.transform_jobs.test_plan import request
+from tests.unit.region.services.sagemaker.transform_jobs.test_transform_plan import request
 
 from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Item
 from sagemaker_byoc.region.services.sagemaker.transform_jobs import requests
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import Strategy, plan_of
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.requests import Sender, Side
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan import (
+    Strategy,
+    plan_of,
+)
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.transformation import (
     Effective,
-    Outcome,
+    ObjectResults,
     Transformation,
 )
 
@@ -121,7 +124,7 @@ class Job:
         self.store = store
         self.plan = plan_of(request(TransformOutput__S3OutputPath="s3://out/at", **more))
         self.limits = Effective(concurrent=concurrent, megabytes=megabytes, strategy=strategy)
-        self.outcome = Outcome()
+        self.results = ObjectResults()
         self.told = []
 
     def run(self, *models):
@@ -154,7 +157,7 @@ class Job:
             ),
             store=self.store,
             threads=threads,
-            outcome=self.outcome,
+            results=self.results,
             on_failure=lambda item, error: self.told.append((item.key, error)),
         )
 
@@ -183,7 +186,7 @@ def test_whole_objects(store):
     job = Job(store, TransformInput__ContentType="text/plain", TransformOutput__Accept="text/x")
     job.run(model)
     assert job.outputs() == {"a.out": b"ONE\nTWO\n", "b.out": b"", "c.out": b"THREE"}
-    assert [item.key for item in job.outcome.stored] == ["a", "b", "c"]
+    assert [item.key for item in job.results.stored] == ["a", "b", "c"]
     assert model.requests[0] == (
         {
             "host": "model",
@@ -289,12 +292,12 @@ def test_a_failed_object_beside_others(store):
     model = Model(answer)
     job = Job(store).run(model)
     assert job.outputs() == {"a.out": b"one", "c.out": b"three"}
-    assert [item.key for item in job.outcome.stored] == ["a", "c"]
+    assert [item.key for item in job.results.stored] == ["a", "c"]
     ((key, error),) = job.told
     assert (key, error.side) == ("b", Side.CLIENT)
     assert error.lines == ("ClientError: 400", "", "Message:", "no", "such thing")
     assert len(model.requests) == 3, "a client error is not sent again"
-    assert job.outcome.reason == (
+    assert job.results.reason == (
         "ClientError: See job logs for more information\n"
         "bucket-in/b: ClientError: 400 Message: no such thing"
     )
@@ -303,8 +306,8 @@ def test_a_failed_object_beside_others(store):
 def test_many_failures_are_counted(store):
     put(store, **{f"k{number:02}": b"x" for number in range(25)})
     job = Job(store, 4).run(Model(lambda body, headers: (422, b"")))
-    assert (job.outcome.failed, len(job.outcome.first), len(job.told)) == (25, 10, 25)
-    assert job.outcome.reason.endswith("\nand 15 more object(s)")
+    assert (job.results.failed, len(job.results.first), len(job.told)) == (25, 10, 25)
+    assert job.results.reason.endswith("\nand 15 more object(s)")
 
 
 def test_a_middle_batch_that_fails(store):
@@ -437,7 +440,7 @@ def test_a_full_disk(store, monkeypatch):
     monkeypatch.setattr("sagemaker_byoc.region.services.s3.store.writers.Writer.write", full)
     job = Job(store).run(Model(upper))
     assert {error.side for _, error in job.told} == {Side.INTERNAL}
-    assert job.outcome.reason.startswith("InternalServerError: See job logs")
+    assert job.results.reason.startswith("InternalServerError: See job logs")
 
 
 def test_an_object_that_is_deleted_meanwhile(store):

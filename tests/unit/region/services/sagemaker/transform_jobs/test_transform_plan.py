@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.data_processing import Media
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.plan import (
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.splitting import Split
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan import (
     CapturePlan,
     Limits,
     Strategy,
     plan_of,
 )
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.records import Split
 from sagemaker_byoc.region.wire.operations import AwsError
 
 

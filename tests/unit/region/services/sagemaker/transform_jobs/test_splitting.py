@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from sagemaker_byoc.region.services.sagemaker.jobs import pipes
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import DownloadError
-from sagemaker_byoc.region.services.sagemaker.transform_jobs import records
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.records import RecordError, Split
+from sagemaker_byoc.region.services.sagemaker.transform_jobs import splitting
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.splitting import (
+    RecordError,
+    Split,
+)
 
 
 def bodies(data, split, limit=1 << 20, *, single=False, step=7):
     pieces = (data[at : at + step] for at in range(0, len(data), step))
-    return [each.body for each in records.batches(pieces, split, limit, is_single=single)]
+    return [each.body for each in splitting.batches(pieces, split, limit, is_single=single)]
 
 
 def test_lines_keep_their_ends():
@@ -70,7 +73,7 @@ def test_memory_of_a_long_object():
             read += 1
             yield b"x" * 99 + b"\n"
 
-    found = records.batches(source(), Split.LINE, 1000, is_single=False)
+    found = splitting.batches(source(), Split.LINE, 1000, is_single=False)
     assert len(next(found).body) == 1000
     assert read <= 12
 
@@ -81,7 +84,7 @@ def record_io(*payloads):
 
 def tf_record(payload):
     head = struct.pack("<Q", len(payload))
-    return head + struct.pack("<I", records._masked(head)) + payload + b"\1\2\3\4"
+    return head + struct.pack("<I", splitting._masked(head)) + payload + b"\1\2\3\4"
 
 
 @pytest.mark.parametrize(
@@ -121,17 +124,17 @@ def test_the_length_of_a_record_that_does_not_fit():
     """Not read: an object may state any length."""
     head = struct.pack("<Q", 1 << 60)
     with pytest.raises(RecordError, match="over MaxPayloadInMB"):
-        bodies(head + struct.pack("<I", records._masked(head)), Split.TF_RECORD)
+        bodies(head + struct.pack("<I", splitting._masked(head)), Split.TF_RECORD)
 
 
 def test_masked_checksum():
     """As in tensorflow/core/lib/hash/crc32c_test.cc: the CRC-32C of 32 zeros is 0x8a9136aa."""
     crc = 0x8A9136AA
-    assert records._masked(b"\0" * 32) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    assert splitting._masked(b"\0" * 32) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def processed(data, limit=1 << 20, prepare=bytes.upper, split=Split.LINE, *, single=False):
-    found = records.processed([data], split, limit, prepare, is_single=single)
+    found = splitting.processed([data], split, limit, prepare, is_single=single)
     return [(each.body, each.records) for each in found]
 
 
@@ -153,11 +156,11 @@ def test_a_batch_counts_what_is_sent_and_what_is_kept():
 def test_gzip():
     data = b"one\ntwo\n" * 1000
     packed = gzip.compress(data)
-    found = records.chunks(io.BytesIO(packed), "s3://b/k", gunzip=True)
+    found = splitting.chunks(io.BytesIO(packed), "s3://b/k", gunzip=True)
     assert b"".join(found) == data
-    cut = records.chunks(io.BytesIO(packed[:-9]), "s3://b/k", gunzip=True)
+    cut = splitting.chunks(io.BytesIO(packed[:-9]), "s3://b/k", gunzip=True)
     with pytest.raises(DownloadError, match="s3://b/k ends within its gzip stream"):
         list(cut)
-    plain = records.chunks(io.BytesIO(data), "s3://b/k", gunzip=True)
+    plain = splitting.chunks(io.BytesIO(data), "s3://b/k", gunzip=True)
     with pytest.raises(DownloadError, match="s3://b/k is not gzip"):
         list(plain)

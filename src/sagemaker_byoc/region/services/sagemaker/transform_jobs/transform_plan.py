@@ -11,6 +11,8 @@ from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.training.channels import Channel, Distribution, InputMode
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, DataType
+from sagemaker_byoc.region.services.sagemaker.jobs.outputs import location
+from sagemaker_byoc.region.services.sagemaker.resources import invalid
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.data_processing import (
     Media,
     Processing,
@@ -20,7 +22,7 @@ from sagemaker_byoc.region.services.sagemaker.transform_jobs.json_paths import (
     JsonPathError,
     parse,
 )
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.records import Split
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.splitting import Split
 from sagemaker_byoc.region.wire.operations import AwsError
 
 MOST_INSTANCES = 16
@@ -97,17 +99,13 @@ class TransformPlan:
         return f"{self.folder}{relative}.out"
 
 
-def refuse(message: str) -> AwsError:
-    return AwsError("ValidationException", message)
-
-
 def plan_of(request: Request) -> TransformPlan:
     """Return the plan. Raise AwsError for what can't be run as requested."""
     given, wanted = request["TransformInput"], request["TransformOutput"]
     split = Split(given.get("SplitType") or "None")
     ends_lines = wanted.get("AssembleWith") == "Line"
     instances = _instances(request["TransformResources"])
-    bucket, prefix = _location(wanted["S3OutputPath"])
+    bucket, prefix = location(wanted["S3OutputPath"])
     client = request.get("ModelClientConfig") or {}
     capture = request.get("DataCaptureConfig") or {}
     return TransformPlan(
@@ -128,7 +126,7 @@ def plan_of(request: Request) -> TransformPlan:
         seconds=float(client.get("InvocationsTimeoutInSeconds", DEFAULT_TIMEOUT)),
         retries=client.get("InvocationsMaxRetries", DEFAULT_RETRIES),
         processing=_processing(request, split, ends_lines=ends_lines),
-        capture=CapturePlan(*_location(capture["DestinationS3Uri"])) if capture else None,
+        capture=CapturePlan(*location(capture["DestinationS3Uri"])) if capture else None,
         gives_ids=bool(capture.get("GenerateInferenceId")),
     )
 
@@ -148,7 +146,7 @@ def _source(source: Request, instances: int) -> ChannelPlan:
     """Return the input as a channel whose objects are dealt to the instances by key."""
     data_type = source["S3DataType"]
     if data_type not in {DataType.PREFIX.value, DataType.MANIFEST.value}:
-        raise refuse(
+        raise invalid(
             f"S3DataType {data_type} is not supported for transform jobs: use S3Prefix or "
             "ManifestFile"
         )
@@ -172,18 +170,18 @@ def _limits(request: Request) -> Limits:
     megabytes: int | None = request.get("MaxPayloadInMB")
     concurrent: int | None = request.get("MaxConcurrentTransforms")
     if megabytes is not None and megabytes > MOST_MEGABYTES:
-        raise refuse(
+        raise invalid(
             f"1 validation error detected: Value '{megabytes}' at 'maxPayloadInMB' failed to "
             "satisfy constraint: Member must have value less than or equal to "
             f"{MOST_MEGABYTES}"
         )
     if concurrent is not None and concurrent > MOST_CONCURRENT:
-        raise refuse(
+        raise invalid(
             f"MaxConcurrentTransforms {concurrent} is more than the {MOST_CONCURRENT} requests "
             "that this region sends to an instance at a time"
         )
     if concurrent and megabytes and concurrent * megabytes > MOST_MEGABYTES:
-        raise refuse(
+        raise invalid(
             f"The product of MaxConcurrentTransforms ({concurrent}) and MaxPayloadInMB "
             f"({megabytes}) must not exceed {MOST_MEGABYTES} MB"
         )
@@ -205,7 +203,9 @@ def _processing(request: Request, split: Split, *, ends_lines: bool) -> Processi
     if input_filter.is_root and not changes_output:
         return None
     if split not in {Split.NONE, Split.LINE}:
-        raise refuse(f"DataProcessing can't be used with SplitType {split.value}: use Line or None")
+        raise invalid(
+            f"DataProcessing can't be used with SplitType {split.value}: use Line or None"
+        )
     if not input_filter.is_root:
         kind = given.get("ContentType")
         _check_side("InputFilter", input_filter, content, "TransformInput.ContentType", kind)
@@ -213,16 +213,16 @@ def _processing(request: Request, split: Split, *, ends_lines: bool) -> Processi
     if changes_output:
         _check_side(cause, output_filter, accept, "TransformOutput.Accept", wanted.get("Accept"))
     if joins and content is not accept:
-        raise refuse(
+        raise invalid(
             "JoinSource Input needs TransformInput.ContentType and TransformOutput.Accept to be "
             f"the same, not {given.get('ContentType')!r} and {wanted.get('Accept')!r}"
         )
     reads_csv = content is Media.CSV and (joins or not input_filter.is_root)
     if reads_csv and split is not Split.LINE:
         first = "JoinSource Input" if joins else "InputFilter"
-        raise refuse(f"{first} of text/csv needs TransformInput.SplitType Line")
+        raise invalid(f"{first} of text/csv needs TransformInput.SplitType Line")
     if changes_output and accept is Media.CSV and not ends_lines:
-        raise refuse(f"{cause} of text/csv needs TransformOutput.AssembleWith Line")
+        raise invalid(f"{cause} of text/csv needs TransformOutput.AssembleWith Line")
     return Processing(
         input_filter=input_filter,
         output_filter=output_filter,
@@ -240,9 +240,9 @@ def _check_side(
     """Raise AwsError if what `cause` names can't be done with records of the type `given`."""
     if media is None:
         known = ", ".join(each.value for each in Media)
-        raise refuse(f"{cause} needs {where} to be one of {known}, not {given!r}")
+        raise invalid(f"{cause} needs {where} to be one of {known}, not {given!r}")
     if media is Media.CSV and not path.is_of_columns:
-        raise refuse(
+        raise invalid(
             f"Invalid JsonPath: {path.text}: only an index, a list of indexes or a range can be "
             "applied to text/csv, for example $[0], $[0,-1] or $[1:]"
         )
@@ -252,16 +252,11 @@ def _path(asked: Request, member: str) -> JsonPath:
     try:
         return parse(asked.get(member) or "$")
     except JsonPathError as error:
-        raise refuse(f"DataProcessing.{member}: {error}") from error
+        raise invalid(f"DataProcessing.{member}: {error}") from error
 
 
 def _header(value: str | None, where: str) -> str | None:
     """Return a value for a header, None if it is empty. Raise AwsError for one that can't be."""
     if value and not (value.isascii() and value.isprintable()):
-        raise refuse(f"{where} {value!r} is not a media type")
+        raise invalid(f"{where} {value!r} is not a media type")
     return value or None
-
-
-def _location(uri: str) -> tuple[str, str]:
-    bucket, prefix = parse_s3_uri(uri)
-    return bucket, prefix.strip("/")
