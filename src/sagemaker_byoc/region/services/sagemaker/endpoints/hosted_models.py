@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract import http as hosting
@@ -23,13 +25,18 @@ from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.models import ModelData, fetch, is_there
 from sagemaker_byoc.region.wire.operations import AwsError
 
+LOG = logging.getLogger(__name__)
+
 LOAD_SECONDS = 360.0
 """Longest time in which a container loads or unloads a model."""
 MOST_LOADED = 1000
 """Models of one container at the same time: each takes a folder of this machine."""
 _ANSWER_LIMIT = 2**20
+_LOGGED = 200
+"""Bytes of an answer that the region's log has."""
 _NO_ROOM = 507
 _ALREADY_LOADED = 409
+_STOPPING = "the container is being stopped"
 
 
 class LoadError(Exception):
@@ -48,10 +55,18 @@ class _Hosted:
     loading: asyncio.Task[None]
     users: int = 0
     """Requests that wait for it or that it answers."""
+    unloading: asyncio.Task[bool] | None = None
+    """Ends when the container and the folder no longer have it, or the container keeps it."""
 
     @property
     def is_idle(self) -> bool:
-        return not self.users and self.loading.done()
+        return (
+            not self.users
+            and self.unloading is None
+            and self.loading.done()
+            and not self.loading.cancelled()
+            and self.loading.exception() is None
+        )
 
 
 class HostedModels:
@@ -67,6 +82,7 @@ class HostedModels:
         self._pool = pool
         self._context = context
         self._hosted: OrderedDict[str, _Hosted] = OrderedDict()
+        self._is_closed = False
 
     async def enter(self, target: str, seconds: float) -> str:
         """Return the container's name for a model that it has loaded; `leave` must follow.
@@ -74,7 +90,40 @@ class HostedModels:
         `target` is the archive's key below the prefix. Raise AwsError if there is no such archive
         or the load takes longer than `seconds`, which continues then; LoadError; UpstreamError.
         """
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._enter(target)
+        except TimeoutError as error:
+            raise AwsError(
+                "ModelNotReadyException",
+                f"Model {target} is not ready for inference: it is still being loaded. Send the "
+                "request again",
+                status=429,
+            ) from error
+
+    def leave(self, target: str) -> None:
         hosted = self._hosted.get(target)
+        if hosted is not None:
+            hosted.users -= 1
+
+    async def close(self) -> None:
+        """End the loads and unloads that are under way."""
+        self._is_closed = True
+        hosted = [*self._hosted.values()]
+        tasks: list[asyncio.Task[Any]] = [each.loading for each in hosted]
+        tasks += [each.unloading for each in hosted if each.unloading is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _enter(self, target: str) -> str:
+        while True:  # it may be unloaded again, for a model that another request waits for
+            if self._is_closed:
+                raise UnreachableError(_STOPPING)
+            hosted = self._hosted.get(target)
+            if hosted is None or hosted.unloading is None:
+                break
+            await asyncio.wait([hosted.unloading])
         if hosted is None:
             name = hashlib.sha256(target.encode()).hexdigest()[:32]
             loading = asyncio.create_task(self._load(target, name), name=f"load {target}")
@@ -83,35 +132,14 @@ class HostedModels:
         self._hosted.move_to_end(target)
         hosted.users += 1
         try:
-            async with asyncio.timeout(seconds):
-                await asyncio.shield(hosted.loading)
-        except TimeoutError as error:
-            hosted.users -= 1
-            raise AwsError(
-                "ModelNotReadyException",
-                f"Model {target} is not ready for inference: it is still being loaded. Send the "
-                "request again",
-                status=429,
-            ) from error
+            await asyncio.shield(hosted.loading)
         except BaseException as error:
             hosted.users -= 1
             task = asyncio.current_task()
             if hosted.loading.cancelled() and task is not None and not task.cancelling():
-                raise UnreachableError("the container is being stopped") from error
+                raise UnreachableError(_STOPPING) from error
             raise
         return hosted.name
-
-    def leave(self, target: str) -> None:
-        hosted = self._hosted.get(target)
-        if hosted is not None:
-            hosted.users -= 1
-
-    async def close(self) -> None:
-        """End the loads that are under way."""
-        loads = [each.loading for each in self._hosted.values()]
-        for load in loads:
-            load.cancel()
-        await asyncio.gather(*loads, return_exceptions=True)
 
     def _settle(self, target: str, task: asyncio.Task[None]) -> None:
         """Forget a model that could not be loaded: the next request tries again."""
@@ -119,7 +147,7 @@ class HostedModels:
             self._hosted.pop(target, None)
 
     async def _load(self, target: str, name: str) -> None:
-        while len(self._hosted) > MOST_LOADED and await self._unload_one():
+        while self._staying() > MOST_LOADED and await self._unload_one():
             pass
         place = self._folder / name
         try:
@@ -128,6 +156,10 @@ class HostedModels:
         except BaseException:
             await self._context.threads.finish(folders.remove, place)
             raise
+
+    def _staying(self) -> int:
+        """Return the number of models, without those that are being unloaded."""
+        return sum(each.unloading is None for each in self._hosted.values())
 
     async def _require(self, name: str) -> None:
         """Let the container load a model, and unload others while it has no room."""
@@ -158,15 +190,36 @@ class HostedModels:
             raise AwsError("ValidationError", error.sentence) from error
 
     async def _unload_one(self) -> bool:
-        """Unload the model that was used longest ago; return False if all are in use."""
-        idle = next((target for target, each in self._hosted.items() if each.is_idle), None)
-        if idle is None:
-            return False
-        name = self._hosted.pop(idle).name
-        status, answer = await self._ask("DELETE", f"/{name}")
-        if status >= 300 and status != 404:
-            raise LoadError(status, answer)
-        await self._context.threads.finish(folders.remove, self._folder / name)
+        """Unload the model that was used longest ago, or the next one if the container keeps it.
+
+        Return False if none can be unloaded. Raise UpstreamError.
+        """
+        kept: set[str] = set()
+        while True:
+            idle = (each for each in self._hosted.items() if each[1].is_idle)
+            target, hosted = next((each for each in idle if each[0] not in kept), (None, None))
+            if target is None or hosted is None:
+                return False
+            unloading = self._unload(target, hosted)
+            hosted.unloading = asyncio.create_task(unloading, name=f"unload {target}")
+            if await hosted.unloading:
+                return True
+            kept.add(target)
+
+    async def _unload(self, target: str, hosted: _Hosted) -> bool:
+        """Return False if the container keeps the model."""
+        try:
+            status, answer = await self._ask("DELETE", f"/{hosted.name}")
+            if status >= 300 and status != 404:
+                LOG.warning(
+                    "%s does not unload %s: status %d, %r",
+                    self._container, target, status, answer[:_LOGGED],
+                )  # fmt: skip
+                return False
+            await self._context.threads.finish(folders.remove, self._folder / hosted.name)
+            del self._hosted[target]
+        finally:
+            hosted.unloading = None
         return True
 
     async def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:

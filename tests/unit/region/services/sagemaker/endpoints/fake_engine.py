@@ -2,7 +2,8 @@
 
 MODE  ok | exits | deaf (never listens) | ill (/ping is 503)      FILE  exists: healthy only then
 Requests are answered by the first word of their body, see `Handler.invoke`.
-ROOM  how many models a multi-model container loads; a model whose file says so is SLOW, or BAD.
+ROOM  how many models a multi-model container loads; a model whose file says so is SLOW or BAD to
+load, and STAYING (the container keeps it) or LEAVING (slowly) when it is unloaded.
 """
 
 from __future__ import annotations
@@ -34,8 +35,14 @@ class Handler(BaseHTTPRequestHandler):
     def do_DELETE(self):
         container = self.server.container
         container.requests.append((dict(self.headers), b"DELETE"))
-        gone = container.models.pop(self.path.removeprefix("/models/"), None)
-        self.answer(404 if gone is None else 200, b"")
+        name = self.path.removeprefix("/models/")
+        if container.models.get(name) == "STAYING":
+            return self.answer(500, b"in use")
+        if container.models.get(name) == "LEAVING":
+            container.waiting.release()
+            assert container.release.wait(BOUND)
+        gone = container.models.pop(name, None)
+        return self.answer(404 if gone is None else 200, b"")
 
     def load(self, asked):
         """Load a model as a multi-model container does."""

@@ -119,6 +119,50 @@ def test_a_bound_on_loaded_models(play, monkeypatch):
     play(scene)
 
 
+def test_a_model_that_is_asked_while_it_makes_room(play):
+    """It is loaded again once the container and its folder are without it."""
+
+    async def scene(region):
+        container = await serve(region, "b", ROOM="1")
+        put(region, "a", "LEAVING")
+        assert (await ask(region, "a")).body == b"LEAVING"
+        other = asyncio.create_task(ask(region, "b"))
+        await asyncio.to_thread(container.waiting.acquire)
+        again = asyncio.create_task(ask(region, "a"))
+        done, _ = await asyncio.wait([again], timeout=0.2)
+        assert not done
+        container.release.set()
+        await asyncio.gather(other, again)  # one of them may find no room
+        for name in ("a", "b", "a"):
+            assert (await ask(region, name)).status == 200
+        assert [*container.models.values()] == ["LEAVING"]
+        assert len([*(container.spec.tree.root / "models").iterdir()]) == 1
+
+    play(scene)
+
+
+def test_a_model_that_the_container_keeps(play):
+    """The next one makes room; if there is none, the caller gets the container's 507."""
+
+    async def scene(region):
+        container = await serve(region, "b", "c", ROOM="2")
+        put(region, "kept", "STAYING")
+        for name in ("kept", "b", "c", "b"):
+            assert (await ask(region, name)).status == 200
+        assert [*container.models.values()] == ["STAYING", "b"]
+        waiting = asyncio.create_task(ask(region, "b", b"wait"))
+        await asyncio.to_thread(container.waiting.acquire)
+        answer = json.loads((await ask(region, "c")).body)
+        assert (answer["OriginalStatusCode"], answer["OriginalMessage"]) == (507, "no memory")
+        container.release.set()
+        await waiting
+        assert (await ask(region, "kept")).body == b"STAYING"
+        assert (await ask(region, "c")).body == b"c"
+        assert container.loads == ["STAYING", "b", "c", "b", "c"]
+
+    play(scene)
+
+
 def test_a_load_that_takes_longer_than_a_request(play):
     """The load continues; boto3 repeats the request."""
 
@@ -217,6 +261,28 @@ def test_a_container_that_ends_during_a_load(play):
         assert caught.value.code == "ServiceUnavailable"
         container.release.set()
         await closing
+
+    play(scene)
+
+
+def test_a_container_that_ends_during_an_unload(play):
+    """Requests that wait for the end of the unload are refused, and load nothing."""
+
+    async def scene(region):
+        container = await serve(region, "b", ROOM="1")
+        put(region, "a", "LEAVING")
+        await ask(region, "a")
+        asked = [asyncio.create_task(ask(region, "b"))]
+        await asyncio.to_thread(container.waiting.acquire)
+        instance = region.endpoints.by_name["one"].fleet.variants["AllTraffic"].instances[0]
+        asked.append(asyncio.create_task(ask(region, "a")))
+        while instance.outstanding < 2:
+            await asyncio.sleep(0)
+        await instance.models.close()
+        errors = await asyncio.gather(*asked, return_exceptions=True)
+        assert [error.code for error in errors] == ["ServiceUnavailable"] * 2
+        container.release.set()
+        assert container.loads == ["LEAVING"]
 
     play(scene)
 
