@@ -177,6 +177,7 @@ def compose(
         ),
         last={
             "threads": context.threads.abandon,
+            "starts": context.starts.abandon,
             "events": events.finish,
             "ECR": registry.close,
             "S3": s3.close,

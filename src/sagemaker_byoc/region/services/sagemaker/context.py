@@ -25,7 +25,10 @@ from sagemaker_byoc.region.services.sagemaker.tags import Tags
 from sagemaker_byoc.region.services.sagemaker.utilization import Utilization
 
 THREADS = 64
-"""Blocking calls at the same time, such as starts and stops of containers."""
+"""Short blocking calls at the same time."""
+STARTS = 2400
+"""Starts and stops of serving containers at the same time. A start holds a thread until the
+container is healthy; the largest endpoint has 10 variants of 16 instances with 15 containers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,9 @@ class RegionContext:
     ports: Ports = field(default_factory=Ports)
     """Free ports of this machine, for containers with a server."""
     threads: Threads = field(default_factory=lambda: Threads("sagemaker", THREADS))
-    """For blocking calls of SageMaker's resources: no other part of the region waits for them."""
+    """For short calls of SageMaker's resources: no other part of the region waits for them."""
+    starts: Threads = field(default_factory=lambda: Threads("starts", STARTS))
+    """For what takes minutes, such as pulls of images and starts and stops of containers."""
 
     holds: Holds = field(default_factory=Holds)
     """Makes the watch of a kind, whose Describe operation then is a long poll."""

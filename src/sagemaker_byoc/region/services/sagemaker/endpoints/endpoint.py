@@ -227,11 +227,11 @@ class Endpoint:
 
         A cancellation ends a pull that is under way.
         """
-        images, run = self._context.images, self._context.threads.run
-        image = await run(images.resolve, uri)
+        images = self._context.images
+        image = await self._context.threads.run(images.resolve, uri)
         stopped = threading.Event()
         try:
-            await run(images.bring, image, is_stopped=stopped.is_set)
+            await self._context.starts.run(images.bring, image, is_stopped=stopped.is_set)
         finally:
             stopped.set()
         return image

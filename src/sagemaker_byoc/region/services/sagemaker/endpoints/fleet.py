@@ -62,7 +62,7 @@ class Fleet:
         Raise EndpointError with SageMaker's sentence and the cause.
         """
         try:
-            await self._context.threads.finish(self._fetch_models)
+            await self._context.starts.finish(self._fetch_models)
             await self._start_all([(each, each.plan.count) for each in self.variants.values()])
         except BaseException:
             await self.stop(drain=0)

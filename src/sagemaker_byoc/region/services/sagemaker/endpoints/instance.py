@@ -201,7 +201,7 @@ class Instance:
 
         found = await asyncio.gather(
             *(
-                self._context.threads.run(
+                self._context.starts.run(
                     ServingContainer.start, launch, self._context, on_end, self._given_up
                 )
                 for launch in self._launches
@@ -229,7 +229,7 @@ class Instance:
         if models is not None:
             await models.close()
         served, self._served = self._served, []
-        await all_stopped((self._context.threads.finish(each.stop) for each in served), self.stream)
+        await all_stopped((self._context.starts.finish(each.stop) for each in served), self.stream)
         for pool in self.pools.values():
             pool.close()
 

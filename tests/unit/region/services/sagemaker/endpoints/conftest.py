@@ -99,6 +99,7 @@ class HostingRegion:
         await self.metrics.close()
         self.context.metrics.close()
         await asyncio.to_thread(self.context.threads.close)
+        await asyncio.to_thread(self.context.starts.close)
         assert not self.engine.running, "containers are left"
 
     async def call(self, operation, **parameters):

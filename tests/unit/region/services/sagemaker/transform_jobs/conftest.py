@@ -58,6 +58,7 @@ class TransformRegion:
             container.release.set()
         await self.jobs.close()
         await asyncio.to_thread(self.context.threads.close)
+        await asyncio.to_thread(self.context.starts.close)
         assert not self.engine.running, "containers are left"
         assert not [*(self.state / "s3" / ".new").iterdir()], "an unfinished output is left"
         work = self.context.work("transform-jobs")

@@ -10,6 +10,8 @@ import pytest
 from tests.unit.region.services.sagemaker.endpoints.fake_engine import BOUND, Handler
 from tests.unit.region.services.sagemaker.transform_jobs.conftest import TransformRegion
 
+from sagemaker_byoc.region.services.sagemaker import context, models
+from sagemaker_byoc.region.services.sagemaker.endpoints import configs
 from sagemaker_byoc.region.services.sagemaker.endpoints import instance as instances
 from sagemaker_byoc.region.services.sagemaker.jobs.containers import INTERNAL
 from sagemaker_byoc.region.services.sagemaker.transform_jobs import requests
@@ -322,6 +324,27 @@ def test_a_stop_before_the_start(play):
         assert (await region.end("starts"))["TransformJobStatus"] == "Stopped"
 
     play(scene)
+
+
+def test_starts_do_not_delay_requests(play, monkeypatch):
+    """Each start takes a thread until its container is healthy."""
+    monkeypatch.setattr(context, "THREADS", 2)
+
+    async def scene(region):
+        await region.model("deaf", MODE="deaf")
+        region.put(a=b"x")
+        await region.create(ModelName="deaf", TransformResources__InstanceCount=4)
+        await until(lambda: len(region.engine.started) == 4)
+        await region.model()
+        await region.call("StopTransformJob", TransformJobName="job")
+        assert (await region.end())["TransformJobStatus"] == "Stopped"
+
+    play(scene)
+
+
+def test_all_containers_of_the_largest_endpoint_can_start():
+    largest = configs.MOST_VARIANTS * configs.MOST_INSTANCES * models.MOST_CONTAINERS
+    assert largest == context.STARTS
 
 
 def test_the_end_of_the_region(play):
