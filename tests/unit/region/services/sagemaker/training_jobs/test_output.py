@@ -106,6 +106,21 @@ def test_checkpoints_arrive_while_the_job_runs(region, monkeypatch):
     assert region.end()["TrainingJobStatus"] == "Completed"
 
 
+def test_hosts_are_measured_while_the_job_runs(region, monkeypatch):
+    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.utilization.SAMPLE_SECONDS", 0.05)
+    region.create("while [ ! -e /opt/ml/input/go ]; do sleep 0.02; done")
+    names = ("CPUUtilization", "DiskUtilization", "MemoryUtilization")
+    wanted = {
+        Metric.of("/aws/sagemaker/TrainingJobs", name, {"Host": "job-1/algo-1"}) for name in names
+    }
+    from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
+
+    wait_until(lambda: set(region.context.metrics.metrics(0)) == wanted, "metrics of the host")
+    (region.state / "work/training-jobs/job-1/algo-1/ml/input/go").touch()
+    assert region.end()["TrainingJobStatus"] == "Completed"
+    assert not region.context.utilization._followed
+
+
 def test_no_bucket_at_the_end_is_told(region):
     """The model could not be kept: the job failed, and says why."""
     region.store.create_bucket("goes-away")
