@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 import time
@@ -17,17 +18,27 @@ PRAGMA journal_size_limit = 16777216;
 """A committed transaction survives kill -9. A power failure may lose the last ones, and no more."""
 
 
+_NUMBERS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+}
+
+
 def connect(path: Path, schema: str) -> sqlite3.Connection:
     """Open the file, making it with `schema` if it is missing.
 
     A file that SQLite can't read is kept beside it under another name, and a new one is begun: a
     region without its old metrics is better than none. The caller keeps threads apart.
+
+    Raise OSError if there is no room, or the file can't be opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return _open(path, schema)
-    except sqlite3.OperationalError:
-        raise  # such as a full disk: the file is not to blame
+    except sqlite3.OperationalError as error:  # the file is not to blame
+        number = _NUMBERS.get(error.sqlite_errorcode & 0xFF, errno.EIO)
+        raise OSError(number, str(error), str(path)) from error
     except sqlite3.DatabaseError:
         kept = path.with_name(f"{path.name}.unreadable-{time.time_ns()}")
         path.replace(kept)

@@ -185,6 +185,13 @@ def test_a_file_that_is_not_sqlite_is_kept_aside(tmp_path, caplog):
     assert "begun again" in caplog.text
 
 
+def test_a_file_that_can_not_be_opened_is_named(tmp_path):
+    (tmp_path / "metrics.sqlite").mkdir()
+    with pytest.raises(PermissionError) as found:
+        MetricStore(tmp_path)
+    assert found.value.filename == str(tmp_path / "metrics.sqlite")
+
+
 def test_a_full_disk_keeps_values_in_memory_until_there_is_room(store, monkeypatch, caplog):
     store.put(LOSS, 1.0, NOW)
     write = store._file.write
