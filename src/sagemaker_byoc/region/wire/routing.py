@@ -6,8 +6,10 @@ The credential scope of the signature names the service; without one, the path d
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import re
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -104,9 +106,13 @@ class Router:
         except RecursionError:
             text = "The request is nested too deeply"
             return protocol.render(routed, AwsError("SerializationException", text))
-        except Exception:
-            LOG.exception("request %s: %s %s", request.id, request.method, request.path)
-            text = f"The region failed on request {request.id}; its log has the cause"
+        except Exception as error:
+            if is_disk_full(error):
+                LOG.warning("%s %s: the disk is full", request.method, request.path)
+                text = "The disk of the region's folder is full: free some space, then ask again"
+            else:
+                LOG.exception("request %s: %s %s", request.id, request.method, request.path)
+                text = f"The region failed on request {request.id}; its log has the cause"
             return protocol.render(routed, AwsError(protocol.internal, text, status=500))
 
     async def _check_signature(self, request: Request, routed: Request, protocol: Protocol) -> None:
@@ -209,3 +215,10 @@ def _path_style(request: Request) -> Request:
     if found is None or found["bucket"] == "s3":
         return request
     return dataclasses.replace(request, target=f"/{quote(found['bucket'])}{request.target}")
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Return whether a write failed for want of space, of a file or of a SQLite database."""
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -144,6 +146,29 @@ def test_a_failure_is_answered_in_the_protocol_and_logged(asked, code, words, ca
     assert words in response.body
     assert b"secret" not in response.body
     assert "a secret" in caplog.text
+
+
+def _fill_a_database():
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    database.executescript("PRAGMA max_page_count = 2; CREATE TABLE t (a)")
+    database.execute("INSERT INTO t VALUES (zeroblob(100000))")
+
+
+def _fill_a_device():
+    Path("/dev/full").write_bytes(b"x")
+
+
+@pytest.mark.parametrize("fill", [_fill_a_database, _fill_a_device])
+def test_a_full_disk_is_named(fill, caplog):
+    async def write(_request):
+        fill()
+
+    response = answer(Router(Services(targets={"A": write})), request(x_amz_target="A.B"))
+    assert response.status == 500
+    assert json.loads(response.body)["__type"] == "InternalFailure"
+    assert b"The disk of the region's folder is full" in response.body
+    assert "the disk is full" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_a_refusal_keeps_its_status_and_words():
