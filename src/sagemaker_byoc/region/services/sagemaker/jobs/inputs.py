@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
@@ -83,10 +83,9 @@ def find_lines(store: ObjectStore, plan: ChannelPlan) -> list[dict[str, object]]
     for number, text in enumerate(_read(store, plan).splitlines(), 1):
         if not text.strip():
             continue
-        try:
-            line = json.loads(text)
-        except ValueError as error:
-            raise DownloadError(f"line {number} of {plan.uri} is not JSON ({error})") from error
+        line = _parsed(text, f"line {number} of {plan.uri}")
+        if not isinstance(line, dict):
+            raise DownloadError(f"line {number} of {plan.uri} is not a JSON object")
         missing = [name for name in plan.attributes if name not in line]
         if missing:
             raise DownloadError(f"line {number} of {plan.uri} has no attribute {missing[0]!r}")
@@ -145,10 +144,7 @@ def tail(prefix: str, key: str) -> str:
 
 
 def _of_manifest(store: ObjectStore, plan: ChannelPlan) -> list[Item]:
-    try:
-        document = json.loads(_read(store, plan))
-    except ValueError as error:
-        raise DownloadError(f"the manifest {plan.uri} is not JSON ({error})") from error
+    document = _parsed(_read(store, plan), f"the manifest {plan.uri}")
     shape = 'write [{"prefix": "s3://BUCKET/PREFIX/"}, "KEY", …]'
     if not isinstance(document, list) or not document or not isinstance(document[0], dict):
         raise DownloadError(f"the manifest {plan.uri} has no prefix: {shape}")
@@ -161,6 +157,16 @@ def _of_manifest(store: ObjectStore, plan: ChannelPlan) -> list[Item]:
     except AwsError as error:
         raise DownloadError(f"the manifest {plan.uri}: {error.message}") from error
     return [Item(bucket, start + name, name) for name in names]
+
+
+def _parsed(text: str, what: str) -> Any:
+    """Raise DownloadError."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DownloadError(f"{what} is not JSON ({error})") from error
+    except RecursionError as error:
+        raise DownloadError(f"{what} is nested too deeply") from error
 
 
 def _read(store: ObjectStore, plan: ChannelPlan) -> str:

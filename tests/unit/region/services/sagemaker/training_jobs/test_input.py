@@ -59,6 +59,28 @@ def test_manifest(region):
     assert "m/absent.csv" in ended["FailureReason"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        ("ManifestFile", b"[" * 100_000, "the manifest s3://data-bucket/m is nested too deeply"),
+        (
+            "AugmentedManifestFile",
+            b'{"a": 1}\n7\n',
+            "line 2 of s3://data-bucket/m is not a JSON object",
+        ),
+        ("AugmentedManifestFile", b'"a"\n', "line 1 of s3://data-bucket/m is not a JSON object"),
+        ("AugmentedManifestFile", b"[" * 100_000, "line 1 of s3://data-bucket/m is nested too"),
+    ],
+)
+def test_manifests_that_are_none(region, kind, data, words):
+    region.put("m", data)
+    more = {} if kind == "ManifestFile" else {"InputMode": "Pipe"}
+    source = {"AttributeNames": ["a"]} if more else {}
+    entry = channel("train", "m", kind, source=source, **more)
+    ended = region.run("true", InputDataConfig=[entry])
+    assert ended["FailureReason"].startswith(f"ClientError: Data download failed: {words}")
+
+
 def test_shards_are_dealt_and_replicas_are_whole(region):
     """Host i of n gets keys i, i + n, …; with more hosts than objects, some get none."""
     for name in "abc":
