@@ -57,6 +57,8 @@ class _Followed:
     container: Container
     spec: ContainerSpec
     place: Place
+    is_visible: bool = True
+    """False for good once its engine has told that it runs on another machine, or has ended."""
     pid: int | None = None
     cpu: float = 0.0
     time: float | None = None
@@ -137,9 +139,12 @@ class Utilization:
 
 
 def _sample(followed: _Followed) -> _Sum | None:
+    if not followed.is_visible:
+        return None
     if followed.pid is None:
         reach = followed.container.reach() if isinstance(followed.container, Reachable) else None
         if reach is None:
+            followed.is_visible = False
             return None
         followed.pid = reach.pid
     usage = usage_of(followed.pid)

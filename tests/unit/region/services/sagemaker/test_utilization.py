@@ -147,6 +147,22 @@ def test_containers_that_can_not_be_seen_are_left_out(tmp_path):
     assert values.found == {}
 
 
+def test_an_engine_is_asked_once_for_a_container_that_can_not_be_seen(tmp_path):
+    """`docker inspect` takes a process; an engine that did not answer is asked again."""
+    asked = []
+
+    def reach():
+        asked.append(len(asked))
+        if len(asked) == 1:
+            raise MachineError("the engine does not answer", hint="")
+
+    use = Utilization(Values())
+    still(use, (SimpleNamespace(reach=reach), spec(tmp_path), place("x")))
+    for _ in range(4):
+        use.sample()
+    assert len(asked) == 2
+
+
 def test_the_thread_ends_with_the_last_container(busy, tmp_path, monkeypatch):
     monkeypatch.setattr(utilization, "SAMPLE_SECONDS", 0.02)
     values = Values()

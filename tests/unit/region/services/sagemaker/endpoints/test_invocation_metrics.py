@@ -70,11 +70,12 @@ def test_a_stream_counts_at_its_end(play):
         await serve(region)
         way = "invocations-response-stream"
         answer = await region.invoke(b"stream one two", way=way)
-        await asyncio.sleep(0.05)
-        assert found(region, "Invocations")[0].count == 0
+        await region.invoke(b"later")
+        await written(region, 1)
+        assert found(region, "Invocations")[0].count == 1
         async for _ in answer.body:
             pass
-        await written(region, 1)
+        await written(region, 2)
         assert found(region, "InvocationModelErrors")[0].total == 0
 
     play(scene)
