@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -138,7 +139,7 @@ class Alarms:
         )
         try:
             items, token = self._book.history.read(query)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise _invalid_token() from None
         return {"AlarmHistoryItems": items, "NextToken": token}
 
@@ -216,6 +217,8 @@ def _read_alarm(parameters: Parameters) -> dict[str, Any]:
             f"ComparisonOperator {operator} is for anomaly detection, which is not supported by"
             f" this local region: use {', '.join(OPERATORS)}"
         )
+    if not math.isfinite(parameters["Threshold"]):
+        raise invalid_value(parameters["Threshold"], "Threshold")
     _check_statistic(parameters)
     _check_periods(parameters)
     _check_option(parameters, "TreatMissingData", TREATMENTS)

@@ -29,6 +29,8 @@ _LISTED = 14 * 86_400
 _RECENT = 3 * 3600
 """Ages of the newest value of a metric that ListMetrics returns."""
 _SHORT_PERIODS = frozenset({1, 5, 10, 20, 30})
+_LONGEST = 455 * 86_400
+"""A period as long as anything is kept."""
 _ROUNDING = ((15 * 86_400, 60), (63 * 86_400, 300), (math.inf, 3600))
 """Seconds that a start is rounded to, by its age [model: GetMetricStatistics]."""
 _REFUSED = {
@@ -245,7 +247,7 @@ def _statistic(name: str, path: str) -> Statistic:
 
 
 def is_period(seconds: int) -> bool:
-    return seconds in _SHORT_PERIODS or seconds % 60 == 0
+    return seconds in _SHORT_PERIODS or (seconds % 60 == 0 and seconds <= _LONGEST)
 
 
 def _span(parameters: Parameters, period: int, now: float) -> _Span:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from datetime import UTC, datetime
@@ -381,6 +382,9 @@ BAD = [
     ({"TreatMissingData": "maybe"}, "ValidationError", "breaching, notBreaching, ignore, missing"),
     ({"EvaluateLowSampleCountPercentile": "x"}, "ValidationError", "evaluate, ignore"),
     ({"ComparisonOperator": "LessThanLowerThreshold"}, "ValidationError", "anomaly detection"),
+    ({"Threshold": float("nan")}, "InvalidParameterValue", "Threshold"),
+    ({"Period": 2**70 * 60}, "ValidationError", "more than a week"),
+    ({"EvaluationPeriods": 2**70}, "ValidationError", "more than a day"),
     ({"Metrics": []}, "ValidationError", "Metrics is not supported"),
     ({"EvaluationWindow": {}}, "ValidationError", "EvaluationWindow is not supported"),
     ({"ExtendedStatistic": "p50"}, "InvalidParameterCombination", "Exactly one"),
@@ -471,7 +475,11 @@ def test_pages_and_bounds_of_the_history(bench, monkeypatch):
     assert len(bench.history(StartDate=since)) == 1
     assert len(bench.history(EndDate=since)) == 5
     assert bench.history(AlarmTypes=["LogAlarm"]) == []
-    assert refusal(bench, "DescribeAlarmHistory", NextToken="é").code == "InvalidNextToken"
+    huge = base64.urlsafe_b64encode(b"[1.0, 99999999999999999999999]").decode()
+    for token in ("é", "bnVsbA==", huge):
+        assert refusal(bench, "DescribeAlarmHistory", NextToken=token).code == "InvalidNextToken"
+    long_ago, far = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    assert len(bench.history(StartDate=long_ago, EndDate=far)) == 5
     bench.now += 31 * 86_400
     bench.put()
     assert len(bench.history()) == 1

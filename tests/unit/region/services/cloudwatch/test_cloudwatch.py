@@ -142,7 +142,7 @@ def test_the_limit_of_datapoints_in_awss_words(api):
     statistics(api, "Sum", hours=48, period=300)
 
 
-@pytest.mark.parametrize("period", [2, 15, 45, 61, 90])
+@pytest.mark.parametrize("period", [2, 15, 45, 61, 90, 2**70 * 60])
 def test_periods_that_aws_does_not_have(api, period):
     assert refusal(statistics, api, "Sum", period=period).code == "InvalidParameterValue"
     assert refusal(data, api, query(period=period)).code == "InvalidParameterValue"
@@ -152,6 +152,17 @@ def test_an_old_start_is_rounded_down(api):
     put(api, minutes=13 * 24 * 60)
     (point,) = statistics(api, "Sum", hours=24 * 16.01, period=3600)
     assert point["Timestamp"].minute % 5 == 0
+
+
+def test_all_of_time_may_be_asked_for(api):
+    put(api)
+    answer = api(
+        "GetMetricData",
+        MetricDataQueries=[query(period=455 * 86_400)],
+        StartTime=datetime.min.replace(tzinfo=UTC),
+        EndTime=datetime.max.replace(tzinfo=UTC),
+    )
+    assert answer["MetricDataResults"][0]["Values"] == [1]
 
 
 def test_refused_statistics(api):
