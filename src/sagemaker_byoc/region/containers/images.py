@@ -182,7 +182,9 @@ class DockerImages:
                 )
         engine = "the Docker engine has no image of that name"
         known = f"{engine}, nor has the region's registry" if reference.is_ours else engine
-        build = f"Build it with: docker build -t {reference.local_name} . (or byoc build), or push"
+        pull = "" if reference.is_ours else f" pull it with: docker pull {uri},"
+        build = f"Build it with: docker build -t {uri if pull else reference.local_name} . "
+        build += f"(or byoc build),{pull} or push"
         if reference.digest:
             build = "Name the digest that its push printed, or push"
         raise unknown_image(uri, known, f"{build} it to the region's registry")
