@@ -139,7 +139,7 @@ def compose(
         configs,
         endpoints,
         transform_jobs,
-        Search(context, {"Endpoint": endpoints.described}),
+        Search(context),
     )
     invocation_metrics = InvocationMetrics(endpoints.by_name, context.metrics)
     targets, queries, cbors = _by_protocol(

@@ -29,7 +29,10 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._unwritten: set[str] = set()
+        """Guards what is in memory; held for microseconds, since the event loop reads, too."""
+        self._disk = threading.Lock()
+        """Orders the changes; held while one is written. Taken before `_lock`."""
+        self._unwritten: dict[str, bytes] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._documents: dict[str, dict[str, Any]] = {
             file.stem: _loads(file.read_bytes()) for file in sorted(folder.glob("*.json"))
@@ -50,51 +53,57 @@ class Records:
 
     def put(self, name: str, document: dict[str, Any]) -> None:
         data = _dumps(document)
-        with self._lock:
+        with self._disk:
             write_atomically(self._folder / f"{name}.json", data)
-            self._documents[name] = _loads(data)
-            self._unwritten.discard(name)
+            self._unwritten.pop(name, None)
+            self._keep(name, data)
 
     def settle(self, name: str, document: dict[str, Any]) -> None:
         """Put a document even if it can't be written: `flush` tries again."""
         data = _dumps(document)
-        with self._lock:
-            self._documents[name] = _loads(data)
-            self._unwritten.add(name)
+        with self._disk:
+            self._unwritten[name] = data
             self._flush()
+            self._keep(name, data)
 
     def flush(self) -> bool:
         """Write what could not be written; return False if that fails again."""
-        with self._lock:
+        with self._disk:
             return self._flush()
 
     def _flush(self) -> bool:
-        for name in sorted(self._unwritten):
+        for name, data in sorted(self._unwritten.items()):
             try:
-                write_atomically(self._folder / f"{name}.json", _dumps(self._documents[name]))
+                write_atomically(self._folder / f"{name}.json", data)
             except OSError as error:
                 LOG.warning("%s can't be written to %s: %s", name, self._folder, error)
                 return False
-            self._unwritten.discard(name)
+            del self._unwritten[name]
         return True
+
+    def _keep(self, name: str, data: bytes) -> None:
+        """Show a document to readers: not before it is on the disk, if that is possible."""
+        with self._lock:
+            self._documents[name] = _loads(data)
 
     def add(self, name: str, document: dict[str, Any]) -> bool:
         """Return False, writing nothing, if the name exists."""
         data = _dumps(document)
-        with self._lock:
+        with self._disk:
             if name in self._documents:
                 return False
             write_atomically(self._folder / f"{name}.json", data)
-            self._documents[name] = _loads(data)
+            self._keep(name, data)
             return True
 
     def remove(self, name: str) -> bool:
-        with self._lock:
+        with self._disk:
             if name not in self._documents:
                 return False
             (self._folder / f"{name}.json").unlink(missing_ok=True)
-            del self._documents[name]
-            self._unwritten.discard(name)
+            self._unwritten.pop(name, None)
+            with self._lock:
+                del self._documents[name]
             return True
 
 

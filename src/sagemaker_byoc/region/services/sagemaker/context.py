@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from sagemaker_byoc.host.ports import Ports
 from sagemaker_byoc.region.containers.access import ContainerAccess
@@ -23,6 +24,8 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, Resources
 from sagemaker_byoc.region.services.sagemaker.tags import Tags
 from sagemaker_byoc.region.services.sagemaker.utilization import Utilization
+
+Opened = TypeVar("Opened", bound=Resources)
 
 THREADS = 64
 """Short blocking calls at the same time."""
@@ -95,6 +98,11 @@ class RegionContext:
 
     def resources(self, kind: Kind) -> Resources:
         """Open the resources of a kind, once."""
-        assert kind.member not in self.kinds, kind
-        found = self.kinds[kind.member] = Resources(kind, self)
-        return found
+        return self.open(Resources(kind, self))
+
+    def open(self, resources: Opened) -> Opened:
+        """Note resources that a kind has derived."""
+        member = resources.kind.member
+        assert member not in self.kinds, member
+        self.kinds[member] = resources
+        return resources

@@ -43,11 +43,7 @@ class Models:
         self._packages = packages
 
     def operations(self) -> Operations:
-        own = {"CreateModel": self.create, "DescribeModel": self.describe}
-        return {**self.resources.operations(), **own}
-
-    async def describe(self, asked: Parameters) -> Parameters:
-        return echoed(self.resources.get(asked["ModelName"]), "DescribeModelOutput")
+        return {**self.resources.operations(), "CreateModel": self.create}
 
     async def create(self, asked: Parameters) -> Parameters:
         name = asked["ModelName"]

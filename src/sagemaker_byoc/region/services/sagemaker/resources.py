@@ -120,8 +120,6 @@ class Resources:
         self._events = context.events
         self._watch = None if kind.subject is None else context.holds.watch(kind.subject)
         self._lock = threading.Lock()
-        self.shown: Callable[[Parameters], Parameters] | None = None
-        """Returns what Describe answers of a document, for events; None if it is the document."""
 
     def operations(self) -> Operations:
         """Return the operations that all kinds have: Describe, List, Delete."""
@@ -203,7 +201,8 @@ class Resources:
             self.records.settle(name, document)
             after = self.state(document)
             if after != before:
-                self._publish(document, [name for name in after if after[name] != before[name]])
+                changed = [name for name in after if after[name] != before[name]]
+                self._publish(document, changed)
         self._announce(name)
         return True
 
@@ -211,10 +210,10 @@ class Resources:
         """Raise AwsError if there is none, OSError if it can't be removed from the disk."""
         with self._lock:
             document = self.get(name)
+            self.records.remove(name)
             if not any(self.state(document).values()):
                 self._publish(document)  # the end of what has no status
             self.tags.forget(self.arn(name))
-            self.records.remove(name)
         self._announce(name)
 
     def state(self, document: Parameters) -> dict[str, object]:
@@ -234,8 +233,7 @@ class Resources:
             return
         try:
             arn = document[self.kind.arn_member]
-            answer = document if self.shown is None else self.shown(document)
-            detail = {**_described(answer, self.kind.member), **self.only_in_event(changed)}
+            detail = {**self.described(document), **self.only_in_event(changed)}
             event = state_change(self.kind.event, arn, detail, self.tags.get(arn))
             self._events.publish(event)
         except Exception:
@@ -252,19 +250,31 @@ class Resources:
 
     # ── operations ──
 
+    def name_of(self, document: Parameters) -> str:
+        """Return the name that NameContains means."""
+        return str(document[self.kind.name_member])
+
+    def place_of(self, document: Parameters) -> str:
+        """Return the text that sorts documents by name; no two have the same."""
+        return self.name_of(document)
+
     async def see(self, name: str) -> Parameters:
         """Return the document: for a client that waits for a change, when there is one."""
         if self._watch is None:
             return self.get(name)
         return await self._watch.see(name, lambda: self.get(name))
 
-    async def describe(self, asked: Parameters) -> Parameters:
-        return await self.see(asked[self.kind.name_member])
+    def described(self, document: Parameters) -> Parameters:
+        """Return what Describe answers of a document, which Search and events show, too."""
+        return {name: document[name] for name in _answered(self.kind.member) if name in document}
 
-    async def list(self, asked: Parameters) -> Parameters:
+    async def describe(self, asked: Parameters) -> Parameters:
+        return self.described(await self.see(asked[self.kind.name_member]))
+
+    def list(self, asked: Parameters) -> Parameters:
         return self.page(self, asked)
 
-    async def delete(self, asked: Parameters) -> Parameters:
+    def delete(self, asked: Parameters) -> Parameters:
         self.remove(asked[self.kind.name_member])
         return {}
 
@@ -274,13 +284,18 @@ class Resources:
         A document that is made or removed between two pages does not shift the next one.
         """
         kind = self.kind
-        found = [document for document in documents if _matches(document, kind, asked)]
+        found = [
+            document
+            for document in documents
+            if asked.get("NameContains", "").lower() in self.name_of(document).lower()
+            and _matches(document, kind, asked)
+        ]
         asked_key: str = asked.get("SortBy", "CreationTime")
-        keys = {"Name": kind.name_member, "Status": kind.status_member}
+        keys = {"Name": "", "Status": kind.status_member}  # by name: by the place alone
         key = keys.get(asked_key, asked_key)
 
         def place(document: Parameters) -> tuple[str, str]:
-            return _text(document.get(key, "")), str(document[kind.name_member])
+            return _text(document.get(key, "")), self.place_of(document)
 
         try:
             part, token = paging.page(
@@ -297,11 +312,12 @@ class Resources:
         return {items: entries, **({"NextToken": token} if token else {})}
 
 
-def _described(document: Parameters, member: str) -> Parameters:
-    """Return the members of a document that the answer of Describe has."""
+@lru_cache
+def _answered(member: str) -> tuple[str, ...]:
+    """Return the members of the answer of Describe, from AWS's model."""
     shape = models.service_model("sagemaker").operation_model(f"Describe{member}").output_shape
     assert isinstance(shape, StructureShape)
-    return {name: value for name, value in document.items() if name in shape.members}
+    return tuple(shape.members)
 
 
 def echoed(request: Parameters, description: str) -> Parameters:
@@ -322,8 +338,6 @@ def _listed(member: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _matches(document: Parameters, kind: Kind, asked: Parameters) -> bool:
-    if asked.get("NameContains", "").lower() not in str(document[kind.name_member]).lower():
-        return False
     if "StatusEquals" in asked and document.get(kind.status_member) != asked["StatusEquals"]:
         return False
     for time in ("CreationTime", "LastModifiedTime"):

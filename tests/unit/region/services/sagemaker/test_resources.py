@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import threading
 from datetime import timedelta
 
 import pytest
 
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
+from sagemaker_byoc.region.core import records
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import ENDPOINT
 from sagemaker_byoc.region.services.sagemaker.jobs.job import (
     JobKind,
     JobRecord,
     Stage,
     Status,
-    has_ended,
+    job_subject,
 )
+from sagemaker_byoc.region.services.sagemaker.model_registry.groups import GROUP
+from sagemaker_byoc.region.services.sagemaker.model_registry.packages import PACKAGE
 from sagemaker_byoc.region.services.sagemaker.models import MODEL
+from sagemaker_byoc.region.services.sagemaker.processing_jobs.processing_jobs import (
+    PROCESSING_JOB,
+)
 from sagemaker_byoc.region.services.sagemaker.resources import Kind
+from sagemaker_byoc.region.services.sagemaker.training_jobs.record import TRAINING_JOB
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.record import TRANSFORM_JOB
+from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.operations import AwsError
 
 PROJECT = Kind(noun="project", member="Project", resource="project", folder="projects")
@@ -34,7 +46,7 @@ JOB = JobKind(
     resource="transform-job",
     folder="transform-jobs",
     group="/aws/sagemaker/TransformJobs",
-    work="Transform",
+    times="Transform",
 )
 
 
@@ -215,7 +227,7 @@ def test_a_job_begins_its_time_once(jobs):
 
 @pytest.mark.parametrize("status", [*Status])
 def test_which_states_end_a_job(status):
-    ended = has_ended("TransformJob")({"TransformJobStatus": status.value})
+    ended = job_subject("TransformJob").has_ended({"TransformJobStatus": status.value})
     assert ended is (status in {Status.COMPLETED, Status.FAILED, Status.STOPPED})
 
 
@@ -263,3 +275,60 @@ def test_an_event_that_fails_stops_no_change(context, caplog, monkeypatch):
 def test_a_kind_without_a_detail_type_has_no_events(context, projects):
     projects.add("one", projects.new("one"))
     assert published(context) == []
+
+
+def test_a_removal_that_fails_leaves_everything(projects, monkeypatch):
+    """The tags, too, and no event tells of it."""
+    projects.add("one", projects.new("one"), [{"Key": "team", "Value": "a"}])
+
+    def fail(_name):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(projects.records, "remove", fail)
+    with pytest.raises(OSError, match="Read-only"):
+        projects.remove("one")
+    assert projects.tags.get(projects.arn("one")) == {"team": "a"}
+    assert "one" in projects
+
+
+def test_a_read_does_not_wait_for_the_disk(projects, monkeypatch):
+    """Reads are made on the event loop. They see the document before."""
+    projects.add("one", projects.new("one", ProjectStatus="Pending"))
+    write, is_writing, go = records.write_atomically, threading.Event(), threading.Event()
+
+    def slow(*words):
+        is_writing.set()
+        assert go.wait(30)
+        write(*words)
+
+    monkeypatch.setattr(records, "write_atomically", slow)
+
+    def edit(document):
+        document["ProjectStatus"] = "CreateCompleted"
+
+    changing = threading.Thread(target=projects.change, args=("one", edit))
+    changing.start()
+    assert is_writing.wait(30)
+    seen = projects.status("one")
+    go.set()
+    changing.join(30)
+    assert (seen, projects.status("one")) == ("Pending", "CreateCompleted")
+
+
+@pytest.mark.parametrize(
+    ("kind", "order", "page"),
+    [
+        (TRAINING_JOB, "Ascending", 10),
+        (PROCESSING_JOB, "Ascending", 10),
+        (TRANSFORM_JOB, "Descending", 10),
+        (ENDPOINT, "Descending", 10),
+        (GROUP, "Ascending", 100),
+        (PACKAGE, "Ascending", 100),
+    ],
+)
+def test_the_defaults_of_lists_are_those_of_the_service_model(kind, order, page):
+    assert (kind.order, kind.page) == (order, page)
+    members = models.service_model("sagemaker").operation_model(f"List{kind.member}s").input_shape
+    documented = members.members["SortOrder"].documentation
+    if "default" in documented:
+        assert f"<code>{order}</code>" in documented

@@ -26,7 +26,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import (
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import KIND, hosting_labels
-from sagemaker_byoc.region.services.sagemaker.resources import Kind, invalid
+from sagemaker_byoc.region.services.sagemaker.resources import Kind, Resources, invalid
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
 ENDPOINT = Kind(
@@ -34,6 +34,7 @@ ENDPOINT = Kind(
     member="Endpoint",
     resource="endpoint",
     folder=KIND,
+    page=10,
     subject=Subject(
         look=lambda document: (document["EndpointStatus"],),
         has_ended=lambda document: document["EndpointStatus"] not in CHANGING,
@@ -43,27 +44,47 @@ ENDPOINT = Kind(
     ),
     event=state_changes.ENDPOINT,
 )
-_DESCRIBED = (
-    "EndpointName",
-    "EndpointArn",
-    "CreationTime",
-    "LastModifiedTime",
-    "EndpointStatus",
-    "EndpointConfigName",
-    "FailureReason",
-    "LastDeploymentConfig",
-    "MetricsConfig",
-)
+
+
+class _Resources(Resources):
+    """What DescribeEndpoint answers has more than the document: what runs now."""
+
+    def __init__(
+        self, context: RegionContext, running: Mapping[str, Endpoint], captures: Captures
+    ) -> None:
+        super().__init__(ENDPOINT, context)
+        self._running = running
+        self._captures = captures
+
+    def described(self, document: Parameters) -> Parameters:
+        name = document["EndpointName"]
+        endpoint = self._running.get(name)
+        fleet = endpoint.fleet if endpoint is not None else None
+        described = super().described(document)
+        described["ProductionVariants"] = [
+            _variant(variant, fleet, document.get("Images", {})) for variant in document["Variants"]
+        ]
+        capture = described.pop("DataCaptureConfig", None)
+        if capture:
+            is_on = is_enabled(capture)
+            is_capturing = is_on and self._captures.is_working(name)
+            described["DataCaptureConfig"] = {
+                "EnableCapture": is_on,
+                "CaptureStatus": "Started" if is_capturing else "Stopped",
+                "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+                "DestinationS3Uri": capture["DestinationS3Uri"],
+                "KmsKeyId": capture.get("KmsKeyId", ""),
+            }
+        return described
 
 
 class Endpoints:
     """`by_name` holds every endpoint that has a record."""
 
     def __init__(self, context: RegionContext, configs: EndpointConfigs) -> None:
-        self.resources = context.resources(ENDPOINT)
-        self.resources.shown = self.described
         self.captures = Captures(context.store, context.threads.run)
         self.by_name: dict[str, Endpoint] = {}
+        self.resources = context.open(_Resources(context, self.by_name, self.captures))
         self.swept: asyncio.Task[None] | None = None
         """Ends once nothing of an earlier run is left; no container starts before."""
         self._configs = configs
@@ -73,7 +94,6 @@ class Endpoints:
         return {
             **self.resources.operations(),
             "CreateEndpoint": self.create,
-            "DescribeEndpoint": self.describe,
             "UpdateEndpoint": self.update,
             "UpdateEndpointWeightsAndCapacities": self.resize,
             "DeleteEndpoint": self.delete,
@@ -128,20 +148,6 @@ class Endpoints:
         self.adopt(name).create(self.swept)
         self.resources.expect(name)
         return {"EndpointArn": document["EndpointArn"]}
-
-    async def describe(self, asked: Parameters) -> Parameters:
-        name = self.find(asked["EndpointName"]).name
-        return self.described(await self.resources.see(name))
-
-    def described(self, document: Parameters) -> Parameters:
-        """Return what DescribeEndpoint answers of a document."""
-        name = document["EndpointName"]
-        found = self.by_name.get(name)
-        return _description(
-            document,
-            found.fleet if found is not None else None,
-            is_capturing=self.captures.is_working(name),
-        )
 
     async def update(self, asked: Parameters) -> Parameters:
         found = self._ready(asked["EndpointName"])
@@ -223,24 +229,6 @@ def _retained(old: list[Parameters], new: list[Parameters], excluded: set[str]) 
         }
         for variant in new
     ]
-
-
-def _description(document: Parameters, fleet: Fleet | None, *, is_capturing: bool) -> Parameters:
-    described = {key: document[key] for key in _DESCRIBED if key in document}
-    described["ProductionVariants"] = [
-        _variant(variant, fleet, document.get("Images", {})) for variant in document["Variants"]
-    ]
-    capture = document.get("DataCaptureConfig")
-    if capture:
-        is_on = is_enabled(capture)
-        described["DataCaptureConfig"] = {
-            "EnableCapture": is_on,
-            "CaptureStatus": "Started" if is_on and is_capturing else "Stopped",
-            "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
-            "DestinationS3Uri": capture["DestinationS3Uri"],
-            "KmsKeyId": capture.get("KmsKeyId", ""),
-        }
-    return described
 
 
 def _variant(document: Parameters, fleet: Fleet | None, images: Mapping[str, Any]) -> Parameters:

@@ -77,6 +77,19 @@ def require_items(store: ObjectStore, plan: ChannelPlan) -> None:
         raise no_objects(plan)
 
 
+def require_storage(
+    store: ObjectStore, buckets: Mapping[str, str], channels: Iterable[ChannelPlan]
+) -> None:
+    """Raise AwsError for a bucket that is missing, by the member that names it, or for no input."""
+    for where, bucket in buckets.items():
+        if not store.has_bucket(bucket):
+            text = f"{where}: there is no bucket {bucket!r}. Create it first"
+            raise AwsError("ValidationException", text)
+    for channel in channels:
+        with suppress(DownloadError):  # the job reports it, as in the cloud
+            require_items(store, channel)
+
+
 def find_lines(store: ObjectStore, plan: ChannelPlan) -> list[dict[str, object]]:
     """Return the lines of an augmented manifest. Raise DownloadError."""
     lines: list[dict[str, object]] = []

@@ -11,6 +11,7 @@ from typing import Any
 
 from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.region.core.polling import Look, Subject
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.resources import (
@@ -22,6 +23,8 @@ from sagemaker_byoc.region.services.sagemaker.resources import (
 )
 from sagemaker_byoc.region.wire.operations import Parameters
 
+DEFAULT_RUNTIME = 86_400
+"""Seconds (service model: StoppingCondition.MaxRuntimeInSeconds of training and processing)."""
 MOST_HOSTS = 64
 """A limit of this region: the hosts of a job are processes of one machine."""
 
@@ -80,7 +83,7 @@ Note = Callable[[Parameters, Stage, str, datetime], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobKind(Kind):
-    """A kind of job. Its documents have a status, and times that begin with `work`."""
+    """A kind of job. Its documents have a status, and times of start and end."""
 
     page: int = 10
     order: str = "Ascending"
@@ -88,8 +91,8 @@ class JobKind(Kind):
     taken: Refusal = name_in_use
     group: str
     """The group of its logs: `/aws/sagemaker/TrainingJobs`."""
-    work: str
-    """`Training`, for TrainingStartTime and TrainingEndTime."""
+    times: str
+    """The word of its times: `Training`, for TrainingStartTime and TrainingEndTime."""
     mark: str = ""
     """Begins the names of its containers, so that jobs of two kinds may have the same name. It ends
     in what no name of a job has, such as an underscore."""
@@ -166,7 +169,7 @@ class JobRecord:
 
     def begin_time(self) -> None:
         """Note when its instances have started, once, however often they are interrupted."""
-        start = f"{self._kind.work}StartTime"
+        start = f"{self._kind.times}StartTime"
 
         def edit(document: Parameters) -> bool:
             return document.setdefault(start, time := now()) is time
@@ -181,6 +184,19 @@ class JobRecord:
         self._resources.records.flush()
 
 
-def has_ended(kind_member: str) -> Callable[[Parameters], bool]:
-    """Return what tells whether a job has ended, for the Subject of its kind."""
-    return lambda document: Status(document[f"{kind_member}Status"]).has_ended
+def job_subject(member: str, look: Callable[[Parameters], Look] | None = None) -> Subject:
+    """Return what a client that waits sees of a job: its status, or a `look` with more.
+
+    `settle`: SDK 3 sleeps 5 s after each answer with a running job, however short the job is.
+    `sdk_first`: after an answer with a running job, SDK 2 looks again 30 s later, and at the end of
+    the job it sleeps 10 s more.
+    """
+    status = f"{member}Status"
+    return Subject(
+        look=look or (lambda document: (document[status],)),
+        has_ended=lambda document: Status(document[status]).has_ended,
+        hold=5.0,
+        settle=2.0,
+        sdk_first=45.0,
+        sdk_hold=5.0,
+    )

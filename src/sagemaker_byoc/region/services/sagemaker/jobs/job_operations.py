@@ -37,7 +37,7 @@ LOG = logging.getLogger(__name__)
 
 MOST_ALIVE = 100
 """Jobs of a kind at one time; each has threads and processes of this machine."""
-CLEARING_SECONDS = 60.0
+_ENDING_SECONDS = 10.0
 CLOSING_SECONDS = 140.0
 """The 120 s that a container has to save its results, and time for their upload."""
 
@@ -82,8 +82,8 @@ class Jobs(ABC, Generic[Run]):
         folders.remove(self._context.work(self.kind.folder))
 
     def _end_time(self, name: str) -> dict[str, datetime]:
-        work = self.kind.work
-        return {f"{work}EndTime": now()} if f"{work}StartTime" in self.resources.get(name) else {}
+        times = self.kind.times
+        return {f"{times}EndTime": now()} if f"{times}StartTime" in self.resources.get(name) else {}
 
     async def close(self) -> None:
         """Stop all jobs as their Stop operation would, and wait for them, for a limited time."""
@@ -135,8 +135,8 @@ class Jobs(ABC, Generic[Run]):
                 "Only jobs that have ended can be deleted.",
             )
         if run is not None:
-            # Its end is public while it cleans up; a new job may take its name and its folder.
-            await asyncio.to_thread(run.join, CLEARING_SECONDS)
+            # Its end is public a moment before its thread has ended, and its log is closed.
+            await asyncio.to_thread(run.join, _ENDING_SECONDS)
         if status is Status.FAILED:
             await asyncio.to_thread(self._remove_kept, name)
         self.resources.remove(name)

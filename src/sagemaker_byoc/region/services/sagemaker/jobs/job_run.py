@@ -112,10 +112,10 @@ class JobRun(threading.Thread, ABC):
 
     def _times(self, ended: datetime | None = None) -> dict[str, Any]:
         """Return the members about time; none for a job whose instances never started."""
-        work = self.job.kind.work
-        if f"{work}StartTime" not in self._record.document:
+        times = self.job.kind.times
+        if f"{times}StartTime" not in self._record.document:
             return {}
-        return {f"{work}EndTime": ended or now()}
+        return {f"{times}EndTime": ended or now()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Needs:
     """What the containers of a job need."""
 
     image: Image
@@ -144,10 +144,10 @@ class ContainersRun(JobRun):
     """A job of containers. A kind lays them out, and sends their results."""
 
     def __init__(
-        self, job: Job, work: Work, record: JobRecord, on_end: Callable[[str], None]
+        self, job: Job, needs: Needs, record: JobRecord, on_end: Callable[[str], None]
     ) -> None:
         super().__init__(job, record, on_end)
-        self._work = work
+        self._needs = needs
         self._used = 0.0
         """Seconds during which the job held instances."""
         self._broken: DownloadError | None = None
@@ -185,7 +185,7 @@ class ContainersRun(JobRun):
     def _attempt(self) -> Outcome | None:
         """Run until the containers have ended; return None if stopped before they started."""
         self._log.begin()
-        if warning := self._work.image.machine_warning(self._work.instance_types):
+        if warning := self._needs.image.machine_warning(self._needs.instance_types):
             self._log.say_once(warning)
         self._record.enter(Stage.LAUNCHING)
         self._record.enter(Stage.PREPARING)
@@ -208,7 +208,7 @@ class ContainersRun(JobRun):
 
     def _find(self) -> Found:
         found = []
-        for channel in self._work.channels:
+        for channel in self._needs.channels:
             found.append((channel, find_items(self._context.store, channel)))
             if channel.data_type is DataType.AUGMENTED:
                 find_lines(self._context.store, channel)
@@ -222,7 +222,7 @@ class ContainersRun(JobRun):
         containers.open_network(layout.network)
         syncs = [
             FolderSync(self._context.store, folder, layout.trees, self._log.say_once)
-            for folder in self._work.synced
+            for folder in self._needs.synced
         ]
         for sync in syncs:
             containers.opened.callback(sync.close)
@@ -242,7 +242,7 @@ class ContainersRun(JobRun):
         """Raise PullError."""
         self._record.enter(Stage.PULLING)
         self._context.images.bring(
-            self._work.image,
+            self._needs.image,
             say=lambda done: self._record.enter(Stage.PULLING, done),
             is_stopped=lambda: self.switch.asked,
         )
@@ -263,7 +263,7 @@ class ContainersRun(JobRun):
 
     def _limits(self) -> Iterable[tuple[float, Why]]:
         """Yield how many seconds the attempt may take, and why it would be stopped then."""
-        yield self._work.max_runtime - self._used, Why.RUNTIME
+        yield self._needs.max_runtime - self._used, Why.RUNTIME
 
     def _start_clock(self) -> threading.Event:
         """Stop the job when its time is over, unless the returned event is set before."""

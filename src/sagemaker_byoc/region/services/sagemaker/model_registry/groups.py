@@ -28,6 +28,7 @@ GROUP = Kind(
     member="ModelPackageGroup",
     resource="model-package-group",
     folder="model-package-groups",
+    order="Ascending",
     missing=does_not_exist,
     taken=_already_exists,
 )
@@ -111,8 +112,9 @@ class ModelPackageGroups:
         return {"ModelPackageGroupArn": document["ModelPackageGroupArn"]}
 
     async def describe(self, asked: Parameters) -> Parameters:
-        found = self.resources.get(self.name(asked["ModelPackageGroupName"]))
-        return echoed(found, "DescribeModelPackageGroupOutput")
+        return self.resources.described(
+            self.resources.get(self.name(asked["ModelPackageGroupName"]))
+        )
 
     async def list_page(self, asked: Parameters) -> Parameters:
         # Nothing is shared with this account by another.

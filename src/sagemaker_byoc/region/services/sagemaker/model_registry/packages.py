@@ -30,6 +30,8 @@ from sagemaker_byoc.region.services.sagemaker.state_changes import MODEL_PACKAGE
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 PENDING = "PendingManualApproval"
+_DIGITS = 12
+"""Digits of a version, at most: more than there will ever be."""
 MOST_METADATA = 50
 """Source: service model, CustomerMetadataMap.max."""
 _CREATED_BY = "CreateToken"
@@ -74,6 +76,7 @@ PACKAGE = _PackageKind(
     member="ModelPackage",
     resource="model-package",
     folder="model-packages",
+    order="Ascending",
     missing=does_not_exist,
     taken=_already_exists,
     event=MODEL_PACKAGE,
@@ -83,6 +86,12 @@ PACKAGE = _PackageKind(
 class _Packages(Resources):
     def arn(self, name: str) -> str:
         return super().arn(name.replace(".", "/"))
+
+    def name_of(self, document: Parameters) -> str:
+        return str(document.get("ModelPackageName") or document["ModelPackageGroupName"])
+
+    def place_of(self, document: Parameters) -> str:
+        return f"{self.name_of(document)}.{document.get('ModelPackageVersion', 0):012}"
 
     def state(self, document: Parameters) -> dict[str, object]:
         updated = {name: document.get(name) for name in (*_UPDATED, "CustomerMetadataProperties")}
@@ -94,7 +103,7 @@ class _Packages(Resources):
 
 class ModelPackages:
     def __init__(self, context: RegionContext, groups: ModelPackageGroups) -> None:
-        self.resources = context.kinds[PACKAGE.member] = _Packages(PACKAGE, context)
+        self.resources = context.open(_Packages(PACKAGE, context))
         self._context = context
         self._groups = groups
         self._requests: dict[tuple[str, str], tuple[str, str]] = {}
@@ -118,8 +127,12 @@ class ModelPackages:
         return self.resources.get(self._record_name(given))
 
     def _record_name(self, given: str) -> str:
-        name, _, version = local_name(self._context.account, PACKAGE, given).partition("/")
-        return f"{name}.{int(version)}" if version.isdecimal() else name
+        name, slash, version = local_name(self._context.account, PACKAGE, given).partition("/")
+        if not slash:
+            return name
+        if not (version.isascii() and version.isdecimal() and len(version) <= _DIGITS):
+            raise does_not_exist(PACKAGE, given)
+        return f"{name}.{int(version)}"
 
     # ── create ──
 
@@ -170,9 +183,9 @@ class ModelPackages:
         return None
 
     def _remember(self, document: Parameters) -> None:
-        token, _, digest = document[_CREATED_BY].partition(" ")
+        _, token = place = _place(document)
         if token:
-            place = document.get("ModelPackageGroupName", ""), token
+            digest = document[_CREATED_BY].partition(" ")[2]
             self._requests[place] = digest, document[PACKAGE.name_member]
 
     def _created_by(self, request: str, group: str | None) -> str | None:
@@ -245,7 +258,7 @@ class ModelPackages:
     # ── read ──
 
     async def describe(self, asked: Parameters) -> Parameters:
-        found = echoed(self.get(asked["ModelPackageName"]), _ANSWER)
+        found = self.resources.described(self.get(asked["ModelPackageName"]))
         if asked.get("IncludedData") == "MetadataOnly" and "ModelCard" in found:
             card = found["ModelCard"]
             if "ModelCardContent" in card:
@@ -312,8 +325,16 @@ class ModelPackages:
         return {"ModelPackageArn": self.resources.arn(name)}
 
     async def delete(self, asked: Parameters) -> Parameters:
-        self.resources.remove(self._record_name(asked["ModelPackageName"]))
+        name = self._record_name(asked["ModelPackageName"])
+        document = self.resources.get(name)
+        self.resources.remove(name)
+        self._requests.pop(_place(document), None)
         return {}
+
+
+def _place(document: Parameters) -> tuple[str, str]:
+    """Return the group, empty without one, and the ClientToken that made a package."""
+    return document.get("ModelPackageGroupName", ""), document[_CREATED_BY].partition(" ")[0]
 
 
 def _edit(document: Parameters, asked: Parameters, changes: Parameters) -> None:

@@ -6,11 +6,10 @@ from typing import Any
 
 from sagemaker_byoc.contract.variables import PROGRAM_DIR
 from sagemaker_byoc.region.containers.specs import Image
-from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.services.sagemaker import state_changes
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
-from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Status, has_ended
+from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Status, job_subject
 from sagemaker_byoc.region.services.sagemaker.jobs.job_operations import Jobs
 from sagemaker_byoc.region.services.sagemaker.processing_jobs.documents import with_defaults
 from sagemaker_byoc.region.services.sagemaker.processing_jobs.processing_plan import (
@@ -24,36 +23,30 @@ from sagemaker_byoc.region.services.sagemaker.processing_jobs.processing_run imp
 from sagemaker_byoc.region.services.sagemaker.resources import echoed, invalid
 from sagemaker_byoc.region.wire.operations import Parameters
 
-KIND = JobKind(
+PROCESSING_JOB = JobKind(
     noun="processing job",
     member="ProcessingJob",
     resource="processing-job",
     folder="processing-jobs",
     group="/aws/sagemaker/ProcessingJobs",
-    work="Processing",
+    times="Processing",
     mark="processing_",
     event=state_changes.PROCESSING_JOB,
-    subject=Subject(
-        look=lambda document: (document["ProcessingJobStatus"],),
-        has_ended=has_ended("ProcessingJob"),
-        hold=5.0,
-        settle=2.0,
-        sdk_first=45.0,
-        sdk_hold=5.0,
-    ),
+    subject=job_subject("ProcessingJob"),
 )
 
 
 class ProcessingJobs(Jobs[ProcessingRun]):
     def __init__(self, context: RegionContext) -> None:
-        super().__init__(context, KIND)
+        super().__init__(context, PROCESSING_JOB)
 
     def _prepare(self, request: Parameters) -> tuple[Parameters, ProcessingRun]:
         name = request["ProcessingJobName"]
         plan = plan_of(request)
         image = self._context.images.resolve(plan.image)
         _require_command(plan, image)
-        self._check_storage(plan)
+        wanted = {f"Output {each.name!r}: S3Uri": each.bucket for each in plan.outputs}
+        inputs.require_storage(self._context.store, wanted, plan.inputs)
         members: dict[str, Any] = {
             **echoed(request, "DescribeProcessingJobResponse"),
             **with_defaults(request),
@@ -71,20 +64,6 @@ class ProcessingJobs(Jobs[ProcessingRun]):
             image=image,
         )
         return document, ProcessingRun(job, self._record(name), self._forget)
-
-    def _check_storage(self, plan: ProcessingPlan) -> None:
-        store = self._context.store
-        for output in plan.outputs:
-            if not store.has_bucket(output.bucket):
-                raise invalid(
-                    f"Output {output.name!r}: S3Uri: there is no bucket {output.bucket!r}. Create "
-                    "it first"
-                )
-        for channel in plan.inputs:
-            try:
-                inputs.require_items(store, channel)
-            except inputs.DownloadError:
-                continue  # the download reports it
 
 
 def _require_command(plan: ProcessingPlan, image: Image) -> None:

@@ -12,10 +12,9 @@ from sagemaker_byoc.contract.paths import DEFAULT_ROOT
 from sagemaker_byoc.contract.training.channels import Channel, Distribution, InputMode
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, DataType, choice
-from sagemaker_byoc.region.services.sagemaker.jobs.job import MOST_HOSTS
+from sagemaker_byoc.region.services.sagemaker.jobs.job import DEFAULT_RUNTIME, MOST_HOSTS
 from sagemaker_byoc.region.services.sagemaker.jobs.outputs import location
 from sagemaker_byoc.region.services.sagemaker.resources import invalid
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME
 from sagemaker_byoc.region.wire.operations import AwsError
 
 PROCESSING = PurePosixPath(facts.PROCESSING_FOLDER.value)

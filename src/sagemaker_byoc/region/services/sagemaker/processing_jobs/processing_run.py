@@ -25,7 +25,7 @@ from sagemaker_byoc.region.services.sagemaker.jobs.job_run import (
     ContainersRun,
     Found,
     Layout,
-    Work,
+    Needs,
 )
 from sagemaker_byoc.region.services.sagemaker.jobs.outputs import SyncedFolder, walk_files
 from sagemaker_byoc.region.services.sagemaker.processing_jobs.documents import write_config
@@ -60,14 +60,14 @@ class ProcessingRun(ContainersRun):
         self, job: ProcessingJob, record: JobRecord, on_end: Callable[[str], None]
     ) -> None:
         plan = job.plan
-        work = Work(
+        needs = Needs(
             image=job.image,
             instance_types=[plan.instance_type],
             channels=plan.inputs,
             synced=[_synced(each) for each in plan.outputs if each.is_continuous],
             max_runtime=plan.max_runtime,
         )
-        super().__init__(job, work, record, on_end)
+        super().__init__(job, needs, record, on_end)
         self._plan = plan
         self._bad_message: str | None = None
 
@@ -100,7 +100,7 @@ class ProcessingRun(ContainersRun):
                 (tree.root / folder).mkdir(parents=True, exist_ok=True)
             common = specs.processing(
                 account=context.account,
-                image=self._work.image,
+                image=self._needs.image,
                 tree=tree,
                 host=host,
                 instance_type=plan.instance_type,

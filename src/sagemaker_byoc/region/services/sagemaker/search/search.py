@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Iterator
 
 from botocore.model import StructureShape
 
@@ -27,15 +26,9 @@ _MODEL = "Model"
 """Its record has the model in a member Model, beside the endpoints that serve it."""
 
 
-Description: TypeAlias = Callable[[Parameters], Parameters]
-
-
 class Search:
-    """`descriptions` make what Describe answers of the documents of a kind, if they differ."""
-
-    def __init__(self, context: RegionContext, descriptions: Mapping[str, Description]) -> None:
+    def __init__(self, context: RegionContext) -> None:
         self._context = context
-        self._descriptions = descriptions
 
     def operations(self) -> Operations:
         return {"Search": self.search, "GetSearchSuggestions": self.suggest}
@@ -95,11 +88,10 @@ class Search:
         """Yield each resource as Search returns it, with its ARN."""
         kind = self._context.kinds[resource]
         served = self._served() if resource == _MODEL else {}
-        describe = self._descriptions.get(resource, dict)
         for document in kind:
             arn = document[kind.kind.arn_member]
             shown = "Model" if resource == _MODEL else shape.name
-            record = echoed(describe(document), shown)
+            record = echoed(kind.described(document), shown)
             if tags := kind.tags.get(arn):
                 record["Tags"] = as_list(tags)
             if resource == _MODEL:

@@ -21,7 +21,7 @@ from sagemaker_byoc.contract.training.channels import (
 from sagemaker_byoc.contract.training.cluster import HOMOGENEOUS_GROUP, InstanceGroup
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, DataType, choice
-from sagemaker_byoc.region.services.sagemaker.jobs.job import MOST_HOSTS
+from sagemaker_byoc.region.services.sagemaker.jobs.job import DEFAULT_RUNTIME, MOST_HOSTS
 from sagemaker_byoc.region.services.sagemaker.jobs.outputs import (
     ReportPlan,
     SyncedFolder,
@@ -31,8 +31,6 @@ from sagemaker_byoc.region.services.sagemaker.resources import invalid
 from sagemaker_byoc.region.wire.operations import AwsError
 
 MODEL_FOLDER = "model"
-DEFAULT_RUNTIME = 86_400
-"""Seconds (service model: sagemaker.StoppingCondition.MaxRuntimeInSeconds)."""
 
 TENSORBOARD = "TensorBoardOutputConfig"
 REPORTS = (

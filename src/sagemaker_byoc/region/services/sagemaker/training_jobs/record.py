@@ -6,12 +6,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker import state_changes
-from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Stage, Status, has_ended
+from sagemaker_byoc.region.services.sagemaker.jobs.job import (
+    DEFAULT_RUNTIME,
+    JobKind,
+    Stage,
+    Status,
+    job_subject,
+)
 from sagemaker_byoc.region.services.sagemaker.resources import echoed
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME
 
 Document = dict[str, Any]
 
@@ -91,21 +95,11 @@ TRAINING_JOB = JobKind(
     resource="training-job",
     folder="training-jobs",
     group="/aws/sagemaker/TrainingJobs",
-    work="Training",
+    times="Training",
     note=note_stage,
-    subject=Subject(
-        look=_look,
-        has_ended=has_ended("TrainingJob"),
-        hold=5.0,
-        settle=2.0,
-        sdk_first=45.0,
-        sdk_hold=5.0,
-    ),
+    subject=job_subject("TrainingJob", _look),
     event=state_changes.TRAINING_JOB,
 )
-"""`settle`: SDK 3 sleeps 5 s after each answer with a running job, however short the job is.
-`sdk_first`: after an answer with a running job, SDK 2 looks again 30 s later, and at the end of the
-job it sleeps 10 s more."""
 
 
 def new_document(request: Document, arn: str, model: str) -> Document:

@@ -59,7 +59,10 @@ class TrainingJobs(Jobs[TrainingRun]):
         definitions = metric_collector.compile_definitions(plan.metrics)
         _check_values(plan)
         image = self._context.images.resolve(plan.image)
-        self._check_storage(plan)
+        wanted = {"OutputDataConfig.S3OutputPath": plan.output_bucket}
+        if plan.checkpoint is not None:
+            wanted["CheckpointConfig.S3Uri"] = plan.checkpoint.bucket
+        inputs.require_storage(self._context.store, wanted, plan.channels)
         job = TrainingJob(
             kind=TRAINING_JOB,
             name=plan.name,
@@ -74,24 +77,10 @@ class TrainingJobs(Jobs[TrainingRun]):
         run = TrainingRun(job, metrics, self._record(plan.name), self._forget)
         return new_document(request, self.resources.arn(plan.name), plan.model_uri), run
 
-    def _check_storage(self, plan: JobPlan) -> None:
-        store = self._context.store
-        wanted = {"OutputDataConfig.S3OutputPath": plan.output_bucket}
-        if plan.checkpoint is not None:
-            wanted["CheckpointConfig.S3Uri"] = plan.checkpoint.bucket
-        for where, bucket in wanted.items():
-            if not store.has_bucket(bucket):
-                raise invalid(f"{where}: there is no bucket {bucket!r}. Create it first")
-        for channel in plan.channels:
-            try:
-                inputs.require_items(store, channel)
-            except inputs.DownloadError:
-                continue  # the download reports it, as in the cloud
-
-    async def _list(self, request: Parameters) -> Parameters:
+    def _list(self, request: Parameters) -> Parameters:
         if request.get("WarmPoolStatusEquals") or request.get("TrainingPlanArnEquals"):
             return self.resources.page([], request)  # no job of this region has one
-        return await self.resources.list(request)
+        return self.resources.list(request)
 
 
 def _put_value(metrics: MetricStore, job: str, name: str, value: float) -> None:

@@ -22,7 +22,7 @@ from sagemaker_byoc.region.services.sagemaker.jobs.job_run import (
     ContainersRun,
     Found,
     Layout,
-    Work,
+    Needs,
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import TrainingJob, lay_out
 from sagemaker_byoc.region.services.sagemaker.training_jobs.metric_collector import (
@@ -43,14 +43,14 @@ class TrainingRun(ContainersRun):
         on_end: Callable[[str], None],
     ) -> None:
         plan = job.plan
-        work = Work(
+        needs = Needs(
             image=job.image,
             instance_types=[group.instance_type for group in plan.groups],
             channels=plan.channels,
             synced=[] if plan.checkpoint is None else [plan.checkpoint],
             max_runtime=plan.max_runtime,
         )
-        super().__init__(job, work, record, on_end)
+        super().__init__(job, needs, record, on_end)
         self._training = job
         self._plan = plan
         self._metrics = metrics

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker import state_changes
-from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Status, has_ended
+from sagemaker_byoc.region.services.sagemaker.jobs.job import JobKind, Status, job_subject
 from sagemaker_byoc.region.services.sagemaker.resources import echoed
 from sagemaker_byoc.region.wire.operations import Parameters
 
@@ -18,19 +17,12 @@ TRANSFORM_JOB = JobKind(
     resource="transform-job",
     folder="transform-jobs",
     group="/aws/sagemaker/TransformJobs",
-    work="Transform",
+    times="Transform",
     mark="transform_",
-    subject=Subject(
-        look=lambda document: (document["TransformJobStatus"],),
-        has_ended=has_ended("TransformJob"),
-        hold=5.0,
-        settle=2.0,
-        sdk_first=45.0,
-        sdk_hold=5.0,
-    ),
+    order="Descending",
+    subject=job_subject("TransformJob"),
     event=state_changes.TRANSFORM_JOB,
 )
-"""The seconds are those of training jobs: the SDKs wait for both in the same way."""
 _DEFAULTS = {
     "TransformInput": {"CompressionType": "None", "SplitType": "None"},
     "TransformOutput": {"AssembleWith": "None", "KmsKeyId": ""},

@@ -23,7 +23,7 @@ from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_run impor
     TransformJob,
     TransformRun,
 )
-from sagemaker_byoc.region.wire.operations import Operations, Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 
 class TransformJobs(Jobs[TransformRun]):
@@ -31,20 +31,16 @@ class TransformJobs(Jobs[TransformRun]):
         super().__init__(context, TRANSFORM_JOB)
         self._models = models.resources
 
-    def operations(self) -> Operations:
-        return {**super().operations(), "DescribeTransformJob": self._describe}
-
-    async def _describe(self, request: Parameters) -> Parameters:
-        document = await self.resources.describe(request)
-        return {name: value for name, value in document.items() if name != "LastModifiedTime"}
-
     def _prepare(self, request: Parameters) -> tuple[Parameters, TransformRun]:
         plan = plan_of(request)
         variant = self._variant(plan)
         images = {
             each.image: self._context.images.resolve(each.image) for each in variant.containers
         }
-        self._check_storage(plan)
+        wanted = {"TransformOutput.S3OutputPath": plan.bucket}
+        if plan.capture is not None:
+            wanted["DataCaptureConfig.DestinationS3Uri"] = plan.capture.bucket
+        inputs.require_storage(self._context.store, wanted, [plan.source])
         job = TransformJob(
             kind=TRANSFORM_JOB,
             name=plan.name,
@@ -79,19 +75,6 @@ class TransformJobs(Jobs[TransformRun]):
                 "a model with InferenceExecutionConfig.Mode Serial"
             )
         return variant
-
-    def _check_storage(self, plan: TransformPlan) -> None:
-        store = self._context.store
-        wanted = {"TransformOutput.S3OutputPath": plan.bucket}
-        if plan.capture is not None:
-            wanted["DataCaptureConfig.DestinationS3Uri"] = plan.capture.bucket
-        for where, bucket in wanted.items():
-            if not store.has_bucket(bucket):
-                raise invalid(f"{where}: there is no bucket {bucket!r}. Create it first")
-        try:
-            inputs.require_items(store, plan.source)
-        except inputs.DownloadError:
-            return  # the job reports it, as in the cloud
 
     def _trees(self, work: Path) -> list[Tree]:
         """Return the trees of the instances' containers."""

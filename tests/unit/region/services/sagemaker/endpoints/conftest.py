@@ -80,7 +80,7 @@ class HostingRegion:
         models = Models(self.context, packages)
         configs = EndpointConfigs(self.context, models)
         self.endpoints = Endpoints(self.context, configs)
-        search = Search(self.context, {"Endpoint": self.endpoints.described})
+        search = Search(self.context)
         kinds = (groups, packages, models, configs, self.endpoints, self.context.tags, search)
         self.operations = {name: run for kind in kinds for name, run in kind.operations().items()}
         self.metrics = InvocationMetrics(self.endpoints.by_name, self.context.metrics)

@@ -126,7 +126,7 @@ def test_lists(play):
             "digits-old",
             "words",
         ]
-        assert await names(NameContains="GIT", SortBy="Name") == ["digits-old", "digits"]
+        assert await names(NameContains="GIT", SortBy="Name") == ["digits", "digits-old"]
         assert await names(CrossAccountFilterOption="CrossAccount") == []
         assert len(await names(CrossAccountFilterOption="SameAccount")) == 3
 
