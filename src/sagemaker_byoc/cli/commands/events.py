@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(path: Path, *, follow: bool) -> Iterator[str]:
-    """Yield the whole lines of the older file and of `path`; go on in the one that replaces it."""
+    """Yield the whole lines of the older file and of `path`, and then of each that replaces it."""
     for name in (path.with_name(f"{path.name}.1"), path):
         while follow and name == path and not path.exists():
             time.sleep(_POLL_SECONDS)

@@ -242,7 +242,7 @@ def _result(arguments: argparse.Namespace, kind: str, status: str) -> int:
 
 PS = Command("List the region's jobs and endpoints, newest first.", _add_ps, _ps)
 LOGS = Command("Print the log of a job or an endpoint.", _add_logs, _logs)
-STOP = Command("Stop a job (what it saved is kept), or delete an endpoint.", _add_stop, _stop)
+STOP = Command("Stop a job, or delete an endpoint.", _add_stop, _stop)
 INTERRUPT = Command(
     "Interrupt a managed spot training job; it is started again from its checkpoints.",
     _add_interrupt,

@@ -1,7 +1,7 @@
 """HTTP requests whose whole exchange is bounded in time, however slowly the other side answers.
 
 The timeout of a socket starts again with each byte: a server that sends one now and then, or
-`100 Continue` again and again, would hold its caller for ever.
+`100 Continue` again and again, would hold its caller forever.
 """
 
 from __future__ import annotations

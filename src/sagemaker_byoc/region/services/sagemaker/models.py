@@ -58,7 +58,7 @@ class Models:
         for container in containers:
             await self._check(container)
         if len(containers) > 1 and any(map(is_multi_model, containers)):
-            raise not_here("Mode MultiModel beside other containers", "Give it a model of its own")
+            raise not_here("Mode MultiModel beside other containers", "Give it a separate model")
         _check_names(containers, asked.get("InferenceExecutionConfig", {}).get("Mode", "Serial"))
         document = self.resources.new(
             name, **{"EnableNetworkIsolation": False, **echoed(asked, "DescribeModelOutput")}
@@ -116,7 +116,7 @@ def _check_names(containers: list[Parameters], mode: str) -> None:
     """Source: service model, ContainerHostname; developer guide, multi-container-create."""
     names = [each["ContainerHostname"] for each in containers if "ContainerHostname" in each]
     if len(set(names)) != len(names):
-        raise invalid("Each ContainerHostname of a model must be another")
+        raise invalid("Each ContainerHostname of a model must be unique")
     if len(names) == len(containers) or len(containers) == 1:
         return
     if mode == "Direct":

@@ -1,7 +1,7 @@
 """CloudWatch's metrics of instances: CPU, memory and disk of the containers of jobs and endpoints.
 
 Source of names, units and dimensions: developer guide, "Amazon SageMaker AI metrics in CloudWatch".
-The processes of a container are seen in /proc, for both engines, if they run on this very machine.
+The processes of a container are seen in /proc, for both engines, if they run on this machine.
 A process that outlived its parent is not found. GPUs are not measured: what the driver tells is of
 the machine, not of a container.
 """

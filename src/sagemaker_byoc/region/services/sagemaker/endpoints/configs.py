@@ -73,7 +73,7 @@ class EndpointConfigs:
             raise invalid(f"An endpoint configuration has at most {MOST_VARIANTS} variants")
         names = [variant["VariantName"] for variant in variants]
         if len(set(names)) != len(names):
-            raise invalid("Each VariantName of an endpoint configuration must be another")
+            raise invalid("Each VariantName of an endpoint configuration must be unique")
         _check_capture(asked)
         self._check_serverless(asked, variants)
         members = {"EnableNetworkIsolation": False, **echoed(asked, "DescribeEndpointConfigOutput")}

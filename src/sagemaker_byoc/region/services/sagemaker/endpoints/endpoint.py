@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
-    from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
-
 import asyncio
 import logging
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.contract.capture import is_enabled
@@ -32,6 +26,10 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.instance import (
 )
 from sagemaker_byoc.region.services.sagemaker.resources import Resources
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
+
+if TYPE_CHECKING:
+    from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
+    from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
 
 LOG = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Folders of a job's containers and their places in S3: synced folders and reports.
 
 Synced folders, such as that of the checkpoints, are sent while the containers run; checkpoints are
-restored before. Debugger's,
-profiler's and TensorBoard's files are sent at the end; SageMaker sends them while the job runs.
+restored before. The files of Debugger, of the profiler and of TensorBoard are sent at the end;
+SageMaker sends them while the job runs.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class FolderSync(threading.Thread):
     """Send what the containers write, once a file has not changed between two scans.
 
     A file that is deleted in a container stays in S3. If two hosts write one name, the file that
-    changed last is kept.
+    is sent last is kept.
     """
 
     def __init__(

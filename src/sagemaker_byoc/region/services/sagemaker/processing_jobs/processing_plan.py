@@ -226,7 +226,7 @@ def _check_folders(inputs: Sequence[ChannelPlan], outputs: Sequence[OutputPlan])
         if plan.folder in seen:
             raise invalid(
                 f"LocalPath {str(DEFAULT_ROOT / plan.folder)!r} is used by two inputs: each input "
-                "needs a folder of its own"
+                "needs a separate folder"
             )
         seen.add(plan.folder)
     pipes = [plan.folder for plan in inputs if plan.channel.mode is InputMode.PIPE]

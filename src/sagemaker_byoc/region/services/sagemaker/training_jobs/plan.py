@@ -319,7 +319,7 @@ def _report_folder(where: str, text: str) -> str:
     if not path.is_absolute() or ".." in path.parts or path in (root, *root.parents):
         raise invalid(f"{where} {text!r} must be an absolute path of a folder, as /opt/tensorboard")
     if taken or system or "=" in text or not text.isprintable():
-        raise invalid(f"{where} {text!r} has another use in a container: name a folder of its own")
+        raise invalid(f"{where} {text!r} has another use in a container: name another folder")
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 

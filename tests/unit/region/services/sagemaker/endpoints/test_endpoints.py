@@ -426,7 +426,7 @@ def test_configuration_is_checked(play):
 
         variant = region.variant()
         assert "Could not find model" in await refused(region.variant(model="other"))
-        assert "must be another" in await refused(variant, variant)
+        assert "must be unique" in await refused(variant, variant)
         assert "at most 16" in await refused({**variant, "InitialInstanceCount": 17})
         asked = {"AsyncInferenceConfig": {"OutputConfig": {}}}
         assert "not supported by this local region" in await refused(variant, **asked)

@@ -431,7 +431,7 @@ def test_names_of_containers_are_checked(play):
         first, second = ({"Image": "a", "ContainerHostname": name} for name in ("a", "b"))
         unnamed = {"Image": "a"}
         for containers, mode, words in (
-            ([first, first], "Serial", "Each ContainerHostname of a model must be another"),
+            ([first, first], "Serial", "Each ContainerHostname of a model must be unique"),
             ([first, second, unnamed], "Serial", "only a, b have one"),
             ([unnamed, unnamed], "Direct", "with direct invocation needs a ContainerHostname"),
         ):
