@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 Place: TypeAlias = tuple[str, ...]
 """What entries are sorted by; the last text makes it unique."""
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class TokenError(ValueError):
-    """The token was not made by `page`."""
+    """The token is not one that an answer had."""
 
 
 def page(
@@ -35,23 +35,29 @@ def page(
     """
     found = sorted(entries, key=place, reverse=descending)
     if token:
-        last = _decode(token)
+        last = _place(token)
         found = [
             entry for entry in found if (place(entry) < last if descending else place(entry) > last)
         ]
     part = found[:size]
-    return part, _encode(place(part[-1])) if part and len(found) > size else None
+    return part, encode(place(part[-1])) if part and len(found) > size else None
 
 
-def _encode(place: Place) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+def encode(content: object) -> str:
+    """Return a token with JSON in it. A tuple is a list."""
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
 
 
-def _decode(token: str) -> Place:
+def decode(token: str) -> Any:
+    """Return the JSON in a token, which a client may have changed. Raise TokenError."""
     try:
-        place = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except ValueError as error:
+        return json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, RecursionError) as error:
         raise TokenError(token) from error
+
+
+def _place(token: str) -> Place:
+    place = decode(token)
     if not isinstance(place, list) or not all(isinstance(text, str) for text in place):
         raise TokenError(token)
     return tuple(place)

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from sagemaker_byoc.region.core.paging import TokenError, page
+from sagemaker_byoc.region.core.paging import TokenError, decode, encode, page
 
 
 def pages(entries, *, descending=False, size=2):
@@ -33,7 +33,14 @@ def test_an_entry_that_comes_or_goes_does_not_shift_the_next_page():
     assert page(changed, lambda name: (name,), size=2, token=token) == (["d", "e"], None)
 
 
-@pytest.mark.parametrize("token", ["!", "ä", "eA==", base64.urlsafe_b64encode(b"[1]").decode()])
+DEEP = base64.urlsafe_b64encode(b"[" * 100_000).decode()
+
+
+@pytest.mark.parametrize("token", ["!", "ä", "eA==", encode([1]), encode({}), DEEP])
 def test_a_foreign_token_is_refused(token):
     with pytest.raises(TokenError):
         page(["a"], lambda name: (name,), size=1, token=token)
+
+
+def test_a_token_has_any_json():
+    assert decode(encode((1, None, ["é"]))) == [1, None, ["é"]]

@@ -12,39 +12,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.region.core.account import CALLER, Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records, now
+from sagemaker_byoc.region.core.urls import check_url, require_owner
 from sagemaker_byoc.region.services.events.deliveries import DeliveryError
+from sagemaker_byoc.region.services.events.errors import exists, invalid, not_found, not_here
 from sagemaker_byoc.region.services.events.http_targets import (
     HttpCall,
-    check_url,
     destination_call,
     with_body_parameters,
 )
-from sagemaker_byoc.region.services.events.lists import (
-    exists,
-    invalid,
-    list_page,
-    not_found,
-    not_here,
-)
-from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
+from sagemaker_byoc.region.services.events.request_members import list_page
+from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
 RATE = 300
 """Calls per second if an API destination has no limit [user guide]."""
 _LISTED = ("ConnectionArn", "Name", "CreationTime", "LastModifiedTime")
 _MEMBERS = {"API_KEY": "ApiKeyAuthParameters", "BASIC": "BasicAuthParameters"}
 _TIMES = ("CreationTime", "LastModifiedTime")
-
-
-def refuse_others() -> None:
-    """Raise AwsError unless the region's owner asks.
-
-    A container with temporary keys could otherwise reach what listens on the owner's machine.
-    """
-    caller = CALLER.get()
-    if caller is not None and not caller.is_owner:
-        raise AwsError("AccessDeniedException", f"{caller.arn} may not name URLs as targets")
 
 
 class Connections:
@@ -74,7 +59,7 @@ class Connections:
         return record
 
     def _create(self, asked: Parameters) -> Parameters:
-        refuse_others()
+        require_owner()
         _check_connection(asked)
         name, time = asked["Name"], now()
         arn = self._account.arn("events", f"connection/{name}/{uuid.uuid4()}")
@@ -84,7 +69,7 @@ class Connections:
         return _answer(record, "AUTHORIZED")
 
     def _update(self, asked: Parameters) -> Parameters:
-        refuse_others()
+        require_owner()
         with self._lock:
             record = {**self._get(asked["Name"]), **asked, "LastModifiedTime": now()}
             _check_connection(record)
@@ -178,7 +163,7 @@ class ApiDestinations:
         return record
 
     def _create(self, asked: Parameters) -> Parameters:
-        refuse_others()
+        require_owner()
         self._check(asked)
         name, time = asked["Name"], now()
         arn = self._account.arn("events", f"api-destination/{name}/{uuid.uuid4()}")
@@ -189,7 +174,7 @@ class ApiDestinations:
         return self._answer(record)
 
     def _update(self, asked: Parameters) -> Parameters:
-        refuse_others()
+        require_owner()
         with self._lock:
             record = {**self._get(asked["Name"]), **asked, "LastModifiedTime": now()}
             self._check(record)

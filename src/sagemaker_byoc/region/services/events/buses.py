@@ -8,15 +8,14 @@ from pathlib import Path
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.event_bus import DEFAULT_BUS
 from sagemaker_byoc.region.core.records import Records, now
-from sagemaker_byoc.region.services.events.lists import (
+from sagemaker_byoc.region.services.events.errors import (
     exists,
     invalid,
     limit_exceeded,
-    list_page,
-    merged_tags,
     not_found,
     not_here,
 )
+from sagemaker_byoc.region.services.events.request_members import list_page, merged_tags
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
 MOST = 100

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.region.core import tags
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.event_bus import Event, EventBus
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.events.api_destinations import ApiDestinations, Connections
 from sagemaker_byoc.region.services.events.buses import Buses
 from sagemaker_byoc.region.services.events.deliveries import Deliveries, Delivery
-from sagemaker_byoc.region.services.events.lists import invalid, merged_tags, not_here
+from sagemaker_byoc.region.services.events.errors import invalid, not_here
 from sagemaker_byoc.region.services.events.patterns import compile_pattern
+from sagemaker_byoc.region.services.events.request_members import merged_tags
 from sagemaker_byoc.region.services.events.rules import Rule, Rules
 from sagemaker_byoc.region.services.events.scheduler import Scheduler, is_of
 from sagemaker_byoc.region.services.events.targets import (
@@ -159,8 +161,8 @@ class Events:
         return {"Result": matches(event)}
 
     def _list_tags(self, asked: Parameters) -> Parameters:
-        tags = self._tags(asked["ResourceARN"])
-        return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+        found = self._tags(asked["ResourceARN"])
+        return {"Tags": tags.as_list(found)}
 
     def _tag(self, asked: Parameters) -> Parameters:
         arn = asked["ResourceARN"]
@@ -168,9 +170,8 @@ class Events:
         return {}
 
     def _untag(self, asked: Parameters) -> Parameters:
-        arn, gone = asked["ResourceARN"], set(asked["TagKeys"])
-        kept = {key: value for key, value in self._tags(arn).items() if key not in gone}
-        self._put_tags(arn, kept)
+        arn = asked["ResourceARN"]
+        self._put_tags(arn, tags.without(self._tags(arn), asked["TagKeys"]))
         return {}
 
     def _tags(self, arn: str) -> dict[str, str]:
@@ -178,11 +179,11 @@ class Events:
             return self._buses.tags(self._buses.name_of({"EventBusName": arn}))
         return self._rules.tags(arn)
 
-    def _put_tags(self, arn: str, tags: dict[str, str]) -> None:
+    def _put_tags(self, arn: str, kept: dict[str, str]) -> None:
         if ":event-bus/" in arn:
-            self._buses.put_tags(self._buses.name_of({"EventBusName": arn}), tags)
+            self._buses.put_tags(self._buses.name_of({"EventBusName": arn}), kept)
         else:
-            self._rules.put_tags(arn, tags)
+            self._rules.put_tags(arn, kept)
 
 
 def _delivery(rule: Rule, target: Target, document: Mapping[str, Any]) -> Delivery:

@@ -9,20 +9,18 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from sagemaker_byoc.region.core import bounded_http
 from sagemaker_byoc.region.services.events.deliveries import DeliveryError
-from sagemaker_byoc.region.wire.operations import AwsError, Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 SECONDS = 5.0
 _AGAIN = frozenset({401, 407, 408, 409, 429})
 """Statuses after which a delivery is tried again, beside those of 500 and above [user guide]."""
-_SCHEME = re.compile(r"https?://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,27 +51,6 @@ class HttpCall:
         if not 200 <= status < 300:
             is_final = status < 500 and status not in _AGAIN
             raise DeliveryError(f"{what} answered {status}", is_final=is_final)
-
-
-def is_url(text: str) -> bool:
-    return _SCHEME.match(text) is not None
-
-
-def check_url(url: str) -> None:
-    """Raise AwsError for a URL that can't be sent to."""
-    try:
-        parts = urlsplit(url)
-        is_good = is_url(url) and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        parts, is_good = urlsplit(""), False
-    if not is_good or not url.isascii() or not url.isprintable() or " " in url:
-        raise AwsError(
-            "ValidationException", f"{url!r} is not a URL such as http://127.0.0.1:8080/events"
-        )
-    if parts.username is not None or parts.fragment:
-        raise AwsError(
-            "ValidationException", f"{url!r} may not have a user or a fragment; use a connection"
-        )
 
 
 def url_call(url: str, parameters: Parameters) -> HttpCall:

@@ -14,15 +14,14 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.event_bus import DEFAULT_BUS
 from sagemaker_byoc.region.core.records import Records, now
 from sagemaker_byoc.region.services.events.buses import Buses
-from sagemaker_byoc.region.services.events.lists import (
+from sagemaker_byoc.region.services.events.errors import (
     invalid,
     limit_exceeded,
-    list_page,
-    merged_tags,
     not_found,
     not_here,
 )
 from sagemaker_byoc.region.services.events.patterns import Pattern, compile_pattern
+from sagemaker_byoc.region.services.events.request_members import list_page, merged_tags
 from sagemaker_byoc.region.services.events.schedules import Schedule, parse_schedule
 from sagemaker_byoc.region.services.events.targets import Target, TargetKinds
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters

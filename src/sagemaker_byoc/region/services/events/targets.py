@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.events.api_destinations import ApiDestinations, refuse_others
+from sagemaker_byoc.region.core.urls import check_url, is_url, require_owner
+from sagemaker_byoc.region.services.events.api_destinations import ApiDestinations
 from sagemaker_byoc.region.services.events.deliveries import DeliveryError
-from sagemaker_byoc.region.services.events.http_targets import check_url, is_url, url_call
+from sagemaker_byoc.region.services.events.errors import invalid, not_here
+from sagemaker_byoc.region.services.events.http_targets import url_call
 from sagemaker_byoc.region.services.events.inputs import (
     Fill,
     Render,
     make_fill,
     make_render,
 )
-from sagemaker_byoc.region.services.events.lists import invalid, not_here
 from sagemaker_byoc.region.services.logs.log_store import Event as LogEvent
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.wire.operations import Parameters
@@ -115,7 +116,7 @@ class _Url:
     members = frozenset({"HttpParameters"})
 
     def check(self, target: Parameters) -> None:
-        refuse_others()
+        require_owner()
         check_url(target["Arn"])
         if "PathParameterValues" in target.get("HttpParameters", {}):
             raise not_here("PathParameterValues of a URL", "Write them into the URL")

@@ -9,12 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from sagemaker_byoc.contract.facts import is_reserved_tag
 from sagemaker_byoc.contract.files import Json, write_json
+from sagemaker_byoc.region.core import tags
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
-
-MOST = 50
-"""Most tags of one resource (service model: sagemaker.TagList.max)."""
 
 
 class Tags:
@@ -35,43 +32,35 @@ class Tags:
             return {}
         return {entry["Key"]: entry["Value"] for entry in entries}
 
-    def add(self, arn: str, tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    def add(self, arn: str, new: Sequence[Mapping[str, str]]) -> dict[str, str]:
         """Return all tags of `arn` afterwards.
 
         Raise AwsError above 50 tags, for a key that is given twice, and for a key of AWS's.
         """
-        new = {tag["Key"]: tag["Value"] for tag in tags}
-        if len(new) < len(tags):
+        if len({tag["Key"] for tag in new}) < len(new):
             raise AwsError("ValidationException", "Duplicate tag keys found in the request.")
-        for key in new:
-            if is_reserved_tag(key):
-                raise AwsError(
-                    "ValidationException", f"Tag key {key!r} begins with aws:, which is AWS's"
-                )
         with self._lock:
-            merged = self.get(arn) | new
-            if len(merged) > MOST:
-                raise AwsError(
-                    "ResourceLimitExceeded",
-                    f"{arn} would have {len(merged)} tags; a resource can have {MOST}.",
-                )
+            try:
+                merged = tags.merged(self.get(arn), new)
+            except tags.ReservedTagError as error:
+                raise AwsError("ValidationException", str(error)) from error
+            except tags.TooManyTagsError as error:
+                raise AwsError("ResourceLimitExceeded", f"{arn} would have {error}.") from error
             self._put(arn, merged)
         return merged
 
     def remove(self, arn: str, keys: Iterable[str]) -> None:
         with self._lock:
-            gone = set(keys)
-            kept = {key: value for key, value in self.get(arn).items() if key not in gone}
-            self._put(arn, kept)
+            self._put(arn, tags.without(self.get(arn), keys))
 
     def forget(self, arn: str) -> None:
         """Remove the tags of a resource that is deleted."""
         with self._lock:
             self._file(arn).unlink(missing_ok=True)
 
-    def _put(self, arn: str, tags: Mapping[str, str]) -> None:
-        if tags:
-            entries: list[Json] = [{**entry} for entry in as_list(tags)]
+    def _put(self, arn: str, kept: Mapping[str, str]) -> None:
+        if kept:
+            entries: list[Json] = [{**entry} for entry in tags.as_list(kept)]
             write_json(self._file(arn), {"ResourceArn": arn, "Tags": entries})
         else:
             self._file(arn).unlink(missing_ok=True)
@@ -80,16 +69,11 @@ class Tags:
         return self._folder / f"{hashlib.sha256(arn.encode()).hexdigest()[:32]}.json"
 
     async def _add(self, parameters: Parameters) -> Parameters:
-        return {"Tags": as_list(self.add(parameters["ResourceArn"], parameters["Tags"]))}
+        return {"Tags": tags.as_list(self.add(parameters["ResourceArn"], parameters["Tags"]))}
 
     async def _list(self, parameters: Parameters) -> Parameters:
-        return {"Tags": as_list(self.get(parameters["ResourceArn"]))}
+        return {"Tags": tags.as_list(self.get(parameters["ResourceArn"]))}
 
     async def _delete(self, parameters: Parameters) -> Parameters:
         self.remove(parameters["ResourceArn"], parameters["TagKeys"])
         return {}
-
-
-def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return the tags as the API writes them."""
-    return [{"Key": key, "Value": value} for key, value in tags.items()]

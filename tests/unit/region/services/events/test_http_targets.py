@@ -13,7 +13,7 @@ import pytest
 from sagemaker_byoc.region.core.account import CALLER, Principal
 from sagemaker_byoc.region.services.events import http_targets
 from sagemaker_byoc.region.services.events.deliveries import DeliveryError
-from sagemaker_byoc.region.services.events.http_targets import check_url, url_call
+from sagemaker_byoc.region.services.events.http_targets import url_call
 from sagemaker_byoc.region.wire.operations import AwsError
 
 ROLE = "arn:aws:iam::000000000000:role/r"
@@ -91,33 +91,6 @@ def test_a_target_that_is_not_there_or_never_answers(monkeypatch):
     assert not caught.value.is_final
     with pytest.raises(DeliveryError, match="failed"):
         url_call(url, {}).send("{}")
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1", "https://example.com:8443/a?b=c", "HTTP://h/"])
-def test_urls(url):
-    check_url(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "ftp://h/",
-        "http://",
-        "http:///x",
-        "http://h:0/",
-        "http://h:x/",
-        "http://h/a b",
-        "http://h/\n",
-        "http://h/é",
-        "http://u:p@h/",
-        "http://h/#f",
-        "http://[::1/",
-    ],
-)
-def test_urls_that_are_refused(url):
-    with pytest.raises(AwsError) as caught:
-        check_url(url)
-    assert caught.value.code == "ValidationException"
 
 
 def _destination(bridge, target, auth, **members):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from botocore.model import StructureShape
 
 from sagemaker_byoc.region.core import paging
+from sagemaker_byoc.region.core.tags import as_list
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.resources import echoed, invalid, not_here
 from sagemaker_byoc.region.services.sagemaker.search.expressions import (
@@ -15,7 +16,6 @@ from sagemaker_byoc.region.services.sagemaker.search.expressions import (
     property_names,
     sort_text,
 )
-from sagemaker_byoc.region.services.sagemaker.tags import as_list
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
