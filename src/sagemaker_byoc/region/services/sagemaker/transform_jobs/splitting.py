@@ -106,8 +106,8 @@ def _joined(bodies: Sequence[bytes]) -> bytes:
 
 def over_limit(limit: int, what: str) -> RecordError:
     return RecordError(
-        f"Too much data for max payload size: {what} is over MaxPayloadInMB, which is "
-        f"{limit // MEGABYTE}"
+        f"Too much data for max payload size: {what} is over {limit // MEGABYTE} MB. Set a larger "
+        "MaxPayloadInMB or a smaller MaxConcurrentTransforms"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -46,7 +47,9 @@ _TOGETHER = 256 << 10
 _MOST_TOGETHER = 64
 """Batches that are read at a time, at most."""
 _AHEAD = 2
-"""Batches of one object whose answers may wait for an earlier one, per request at a time."""
+"""Batches of an instance that are sent or wait for an earlier answer, per request at a time."""
+_MOST_WAITING = 100 << 20
+"""Bytes of answers that wait; above them an object sends nothing until its first is written."""
 _MOST_KEPT = 512
 """Answers that are written at a time, at most."""
 LISTED = 10
@@ -64,7 +67,8 @@ class Effective:
 
     @property
     def bytes(self) -> int:
-        return (self.megabytes or MOST_MEGABYTES) * splitting.MEGABYTE
+        """The largest body that is held in memory."""
+        return (self.megabytes or MOST_MEGABYTES // self.concurrent) * splitting.MEGABYTE
 
 
 @dataclass(slots=True)
@@ -110,6 +114,10 @@ class Transformation:
     results: ObjectResults
     on_failure: OnFailure
     _slots: asyncio.Semaphore = field(init=False)
+    _objects: int = field(init=False, default=0)
+    """Objects that are read at a time."""
+    _waiting: int = field(init=False, default=0)
+    """Bytes of the answers that wait for an earlier one."""
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.limits.concurrent)
@@ -122,9 +130,9 @@ class Transformation:
     async def run(self, items: Sequence[Item]) -> None:
         """Transform the objects in their order. A cancellation leaves no unfinished output."""
         waiting = iter(items)
-        count = min(self.limits.concurrent, len(items))
+        self._objects = min(self.limits.concurrent, len(items))
         async with asyncio.TaskGroup() as group:
-            for _ in range(count):
+            for _ in range(self._objects):
                 group.create_task(self._take(waiting))
 
     async def _take(self, items: Iterator[Item]) -> None:
@@ -136,6 +144,7 @@ class Transformation:
                 await self.threads.run(self.on_failure, item, error)
             else:
                 self.results.stored.append(item)
+        self._objects -= 1
 
     async def _transform(self, item: Item) -> None:
         """Raise TransformError."""
@@ -158,16 +167,15 @@ class Transformation:
     async def _send_batches(self, item: Item) -> None:
         finish = self.threads.finish
         transfer = await finish(_Transfer.open, self, item)
-        most = _AHEAD * self.limits.concurrent
         # Without the bodies, which end with their requests.
         pending: deque[tuple[Lines, asyncio.Task[bytes]]] = deque()
         try:
             while found := await finish(transfer.read):
                 for batch in found:
+                    while pending and (pending[0][1].done() or self._is_full_with(len(pending))):
+                        await self._keep(transfer, *pending.popleft())
                     await self._slots.acquire()
                     pending.append((batch.records, self._start(batch)))
-                    while pending and (pending[0][1].done() or len(pending) >= most):
-                        await self._keep(transfer, *pending.popleft())
             while pending:
                 await self._keep(transfer, *pending.popleft())
             await finish(transfer.commit)
@@ -175,17 +183,31 @@ class Transformation:
             for _, task in pending:
                 task.cancel()
             await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
+            self._waiting -= sum(_size(task) for _, task in pending)
             await finish(transfer.close)
 
+    def _is_full_with(self, pending: int) -> bool:
+        """Return whether an object has its share of what may wait. Its first request needs none."""
+        share = _AHEAD * self.limits.concurrent // self._objects
+        return pending >= share or self._waiting >= _MOST_WAITING
+
     async def _keep(self, transfer: _Transfer, of: Lines, answer: asyncio.Task[bytes]) -> None:
-        if transfer.is_full_with(of, await answer):
+        try:
+            is_full = transfer.is_full_with(of, await answer)
+        finally:
+            self._waiting -= _size(answer)
+        if is_full:
             await self.threads.finish(transfer.flush)
 
     def _start(self, batch: Batch) -> asyncio.Task[bytes]:
         task = asyncio.create_task(self.sender.ask(batch.body))
         # Not by the task itself: one that is cancelled before its first step does nothing.
-        task.add_done_callback(lambda _: self._slots.release())
+        task.add_done_callback(self._on_answer)
         return task
+
+    def _on_answer(self, answer: asyncio.Task[bytes]) -> None:
+        self._slots.release()
+        self._waiting += _size(answer)
 
     # ── a stream ──
 
@@ -208,6 +230,11 @@ class Transformation:
         yield first
         while chunk := await self.threads.finish(transfer.read_chunk):
             yield chunk
+
+
+def _size(answer: asyncio.Task[bytes]) -> int:
+    """Return the bytes of an answer; none if its request failed."""
+    return 0 if answer.cancelled() or answer.exception() else len(answer.result())
 
 
 class _Transfer:
@@ -233,6 +260,8 @@ class _Transfer:
             self._batches = splitting.processed(
                 self._chunks, plan.split, limits.bytes, prepare, is_single=is_single
             )
+        self._reading = threading.Lock()
+        """Held while an upload reads, which may continue after the answer has come."""
         self._ends = ExitStack()
         self._ends.enter_context(file)
         self._ends.enter_context(writer)
@@ -261,7 +290,8 @@ class _Transfer:
         return found
 
     def read_chunk(self) -> bytes:
-        return next(self._chunks, b"")
+        with self._reading:
+            return next(self._chunks, b"")
 
     def is_full_with(self, of: Lines, answer: bytes, *, is_part: bool = False) -> bool:
         """Keep an answer; return whether `flush` should write what is kept.
@@ -293,4 +323,5 @@ class _Transfer:
             self._is_open = False
 
     def close(self) -> None:
-        self._ends.close()
+        with self._reading:
+            self._ends.close()

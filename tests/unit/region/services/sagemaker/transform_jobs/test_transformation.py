@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import resource
+import threading
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,7 +16,11 @@ from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Item
-from sagemaker_byoc.region.services.sagemaker.transform_jobs import requests
+from sagemaker_byoc.region.services.sagemaker.transform_jobs import (
+    requests,
+    splitting,
+    transformation,
+)
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.requests import Sender, Side
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan import (
     Strategy,
@@ -416,6 +422,43 @@ def test_a_stream_is_sent_again_from_its_start(store):
     assert [len(body) for _, body in model.requests] == [3000, 3000]
 
 
+def test_an_answer_before_the_end_of_a_stream(store, monkeypatch):
+    """The object is closed only after the upload's thread has left it."""
+    put(store, a=bytes(3 * MEGABYTE))
+    closing, seen = threading.Event(), []
+
+    def chunks(file, where, *, gunzip):
+        yield file.read(MEGABYTE)
+        assert closing.wait(BOUND)
+        # A thread that does not wait for this one closes it meanwhile.
+        until = time.monotonic() + 0.2
+        while not file.closed and time.monotonic() < until:
+            time.sleep(0.001)
+        seen.append(file.closed)
+        yield file.read(MEGABYTE)
+
+    close = transformation._Transfer.close
+
+    def close_it(transfer):
+        closing.set()
+        close(transfer)
+
+    monkeypatch.setattr(splitting, "chunks", chunks)
+    monkeypatch.setattr(transformation._Transfer, "close", close_it)
+
+    class Early(Model):
+        async def on_connection(self, reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 413 X\r\ncontent-length: 0\r\n\r\n")
+            await reader.read()
+            writer.close()
+
+    job = Job(store, megabytes=0).run(Early(None))
+    ((_, error),) = job.told
+    assert error.lines[0] == "ClientError: 413"
+    assert seen == [False]
+
+
 def test_single_records_of_any_size(store):
     put(store, a=b"a\nb\n")
     model = Model(upper)
@@ -479,6 +522,63 @@ def test_a_stop_leaves_nothing(store):
     asyncio.run(main())
     assert "a.out" not in job.outputs()
     assert job.told == []
+
+
+@pytest.mark.parametrize("objects", [1, 3, 16])
+def test_answers_that_wait_are_bounded(store, objects):
+    """For all objects together, while the first request of each but the last is under way."""
+    concurrent = 16
+    names = [f"o{number:02}" for number in range(objects)]
+    put(store, **dict.fromkeys(names[:-1], b"first\n" + b"x\n" * 200), z=b"z\n" * 200)
+    released = asyncio.Event()
+    waiting, last = [], []
+
+    async def answer(body, headers):
+        if body == b"first\n":
+            await released.wait()
+        elif not released.is_set():
+            (last if body == b"z\n" else waiting).append(body)
+        if len(last) == 200:
+            released.set()
+        return 200, body
+
+    job = Job(store, concurrent, strategy=Strategy.SINGLE, **LINE).run(Model(answer))
+    assert len(job.outputs()) == objects
+    assert len(waiting) < 2 * concurrent
+
+
+def test_bytes_of_answers_that_wait_are_bounded(store, monkeypatch):
+    """Requests after a long one are sent when it is written."""
+    monkeypatch.setattr(transformation, "_MOST_WAITING", 1000)
+    put(store, a=b"1\n2\n3\n4\n")
+    sent, before = [], []
+
+    async def answer(body, headers):
+        sent.append(body)
+        if body == b"1\n":
+            while len(sent) < 2:
+                await asyncio.sleep(0)
+            for _ in range(1000):  # turns of the event loop, in which the fourth could be sent
+                await asyncio.sleep(0)
+            before.extend(sent)
+        return 200, body * 500
+
+    job = Job(store, 2, strategy=Strategy.SINGLE, **LINE).run(Model(answer))
+    assert len(job.outputs()["a.out"]) == 4000
+    assert before[:2] == [b"1\n", b"2\n"]
+    assert b"4\n" not in before, "the third may be on its way when the second is answered"
+
+
+@pytest.mark.parametrize(("concurrent", "size", "is_over"), [(1, 60, False), (2, 60, True)])
+def test_a_record_of_any_payload_is_within_the_product(store, concurrent, size, is_over):
+    """MaxPayloadInMB 0 with records: the product with MaxConcurrentTransforms is at most 100."""
+    put(store, a=bytes(size * MEGABYTE))
+    model = Model(lambda body, headers: (200, b"%d" % len(body)))
+    job = Job(store, concurrent, 0, strategy=Strategy.SINGLE, **LINE).run(model)
+    assert len(job.told) == is_over
+    if is_over:
+        ((_, error),) = job.told
+        assert "a line is over 50 MB" in str(error)
 
 
 @pytest.mark.slow
