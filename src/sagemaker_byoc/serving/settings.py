@@ -264,11 +264,19 @@ class HandlerFile:
     passed_over: tuple[Path, ...]
 
 
+def is_remote(settings: Settings) -> bool:
+    """Return whether the configured folder is an address, which no server reads.
+
+    SDK 2 gives one to the models of scikit-learn and XGBoost: their images download the program.
+    """
+    return "://" in settings.submit_directory
+
+
 def handler_folders(settings: Settings) -> tuple[Path, ...]:
     """Return the folders in search order: the configured one, the model's, the image's."""
     named = settings.submit_directory
     candidates = [
-        *([Path(named)] if named and "://" not in named else []),
+        *([Path(named)] if named and not is_remote(settings) else []),
         settings.model_dir / settings.tree.model_code.name,
         Path(settings.program_dir),
     ]

@@ -20,7 +20,7 @@ from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import LoadFailed
 from sagemaker_byoc.serving.link import ClosedError, Ends, Frame, Kind, Link, LinkError
-from sagemaker_byoc.serving.settings import Settings, find_handlers
+from sagemaker_byoc.serving.settings import Settings, find_handlers, is_remote
 from sagemaker_byoc.serving.supervisor.slots import LOADED, Channel
 from sagemaker_byoc.serving.worker import capacity
 from sagemaker_byoc.serving.worker.code import guard, handlers
@@ -151,6 +151,12 @@ class Worker:
     def _loaded(self) -> Pipeline:
         file = find_handlers(self._settings)
         if self._speaks:
+            if is_remote(self._settings):
+                place = self._settings.submit_directory
+                log.say(
+                    f"handlers: {variables.SUBMIT_DIRECTORY} {place} is ignored: put the program "
+                    "into the model's archive, as code/"
+                )
             for path in file.passed_over:
                 log.say(f"handlers: {path} is ignored, {file.chosen} comes first")
         began = time.monotonic()

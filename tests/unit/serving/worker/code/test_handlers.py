@@ -13,7 +13,7 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.settings import Settings, find_handlers
+from sagemaker_byoc.serving.settings import Settings, find_handlers, is_remote
 from sagemaker_byoc.serving.worker import pipeline
 from sagemaker_byoc.serving.worker.code import apps, guard, handlers
 from sagemaker_byoc.serving.worker.code.handlers import HandlerError
@@ -61,6 +61,15 @@ def test_order_of_search(tree):
     said = write("said", "")
     found = find_handlers(settings(SAGEMAKER_SUBMIT_DIRECTORY=f"file://{said.parent}"))
     assert (found.chosen, found.passed_over) == (said, (of_model, baked))
+
+
+def test_a_program_in_s3_is_not_read(tree):
+    settings, write = tree
+    baked = write("program", "")
+    found = settings(SAGEMAKER_SUBMIT_DIRECTORY="s3://bucket/sourcedir.tar.gz")
+    assert is_remote(found)
+    assert find_handlers(found).chosen == baked
+    assert not is_remote(settings(SAGEMAKER_SUBMIT_DIRECTORY=f"file://{baked.parent}"))
 
 
 def test_no_file(tree):
