@@ -183,7 +183,10 @@ class DockerImages:
         engine = "the Docker engine has no image of that name"
         known = f"{engine}, nor has the region's registry" if reference.is_ours else engine
         pull = "" if reference.is_ours else f" pull it with: docker pull {uri},"
-        build = f"Build it with: docker build -t {uri if pull else reference.local_name} . "
+        name = reference.local_name
+        if not reference.is_ours and "/" in uri:
+            name = uri  # the engine would not find it without its registry
+        build = f"Build it with: docker build -t {name} . "
         build += f"(or byoc build),{pull} or push"
         if reference.digest:
             build = "Name the digest that its push printed, or push"
