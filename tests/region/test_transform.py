@@ -17,8 +17,8 @@ from tests.region.test_hosting import (
     children,
     is_running,
     region,
-    wait_until,
 )
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -138,7 +138,7 @@ def test_a_region_that_is_killed(engine, tmp_path):
         jobs.prepare()
         jobs.put(a="1\n2\n", b="3\n" * 100 + "slow\n")
         jobs.create("one")
-        wait_until(lambda: jobs.outputs("one"), "the first object has no output")
+        wait_until(lambda: jobs.outputs("one"), "the output of the first object")
         before = children(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait(BOUND)
@@ -148,7 +148,7 @@ def test_a_region_that_is_killed(engine, tmp_path):
         assert found["TransformJobStatus"] == "Failed"
         assert found["FailureReason"].startswith("InternalServerError: We encountered an internal")
         assert jobs.outputs("one") == {"one/a.csv.out": b"1\n2\n"}
-        wait_until(lambda: not any(map(is_running, before)), "the old containers run")
+        wait_until(lambda: not any(map(is_running, before)), "the end of the old containers")
         assert not [*(state / "s3" / ".new").iterdir()]
         jobs.put(b="3\n")
         jobs.create("two")

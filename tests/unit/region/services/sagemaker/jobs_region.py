@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.support.waiting import SECONDS, wait_until
 
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.account import Account
@@ -17,17 +18,7 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.jobs.job_operations import Jobs
 
-SECONDS = 60.0
 BUCKET = "data-bucket"
-
-
-def wait_until(condition, what):
-    """What `condition` returns as soon as that is true."""
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {SECONDS} s for {what}"
-        time.sleep(0.01)
-    return value
 
 
 @dataclass

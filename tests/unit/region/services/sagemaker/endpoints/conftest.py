@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import io
 import tarfile
 
 import pytest
-from tests.unit.region.services.sagemaker.endpoints.fake_engine import (
-    BOUND,
-    FakeEngine,
-    FakeImages,
-)
+from tests.unit.region.services.sagemaker.endpoints.fake_engine import BOUND
+from tests.unit.region.services.sagemaker.models_region import ModelsRegion
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.polling import WAITS
-from sagemaker_byoc.region.services.logs.log_store import LogStore
-from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.context import RegionContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import CHANGING
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import Endpoints
-from sagemaker_byoc.region.services.sagemaker.model_registry.groups import ModelPackageGroups
-from sagemaker_byoc.region.services.sagemaker.model_registry.packages import ModelPackages
-from sagemaker_byoc.region.services.sagemaker.models import Models
 from sagemaker_byoc.region.services.sagemaker.search.search import Search
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation_metrics import (
@@ -58,31 +47,15 @@ class Body:
         return self.data
 
 
-class HostingRegion:
+class HostingRegion(ModelsRegion):
     """Models, endpoints and invocations, and what a client does with them."""
 
     def __init__(self, state, **policy):
-        self.state = state
-        self.engine = FakeEngine()
-        self.images = FakeImages()
-        self.store = ObjectStore(state / "s3")
-        self.logs = LogStore(state / "logs")
-        self.context = RegionContext(
-            state=state,
-            account=Account(),
-            engine=self.engine,
-            images=self.images,
-            store=self.store,
-            logs=self.logs,
-        )
-        groups = ModelPackageGroups(self.context)
-        packages = ModelPackages(self.context, groups)
-        models = Models(self.context, packages)
-        configs = EndpointConfigs(self.context, models)
+        super().__init__(state)
+        configs = EndpointConfigs(self.context, self.models)
         self.endpoints = Endpoints(self.context, configs)
         search = Search(self.context)
-        kinds = (groups, packages, models, configs, self.endpoints, self.context.tags, search)
-        self.operations = {name: run for kind in kinds for name, run in kind.operations().items()}
+        self.add(configs, self.endpoints, search)
         self.metrics = InvocationMetrics(self.endpoints.by_name, self.context.metrics)
         policy = {"capture": self.endpoints.captures.take, "metrics": self.metrics, **policy}
         self.invocations = Invocations(self.endpoints.by_name, Account(), Policy(**policy))
@@ -92,29 +65,10 @@ class HostingRegion:
         self.metrics.start()
         return self
 
-    async def __aexit__(self, *_):
-        for container in self.engine.started:
-            container.release.set()
+    async def close(self):
         await self.endpoints.close()
         await self.metrics.close()
         self.context.metrics.close()
-        await asyncio.to_thread(self.context.threads.close)
-        await asyncio.to_thread(self.context.starts.close)
-        assert not self.engine.running, "containers are left"
-
-    async def call(self, operation, **parameters):
-        result = self.operations[operation](parameters)
-        return await result if inspect.isawaitable(result) else result
-
-    async def refused(self, operation, **parameters):
-        with pytest.raises(AwsError) as caught:
-            await self.call(operation, **parameters)
-        assert caught.value.code == "ValidationException"
-        return caught.value.message
-
-    async def model(self, name="model", **environment):
-        container = {"Image": "serve:1", "Environment": environment}
-        await self.call("CreateModel", ModelName=name, PrimaryContainer=container)
 
     async def config(self, name="config", *variants, **more):
         found = variants or (self.variant(),)
@@ -132,23 +86,13 @@ class HostingRegion:
         return await self.settled(name)
 
     async def settled(self, name="one"):
-        found = await self.waiter(name)
+        found = await self.waiter("DescribeEndpoint", EndpointName=name)
         assert found["EndpointStatus"] not in CHANGING
         return found
 
-    async def waiter(self, name="one"):
-        """What DescribeEndpoint answers to a waiter of botocore."""
-
-        async def look():
-            WAITS.set(True)
-            return await self.call("DescribeEndpoint", EndpointName=name)
-
-        async with asyncio.timeout(BOUND):
-            return await asyncio.create_task(look())
-
     async def gone(self, name="one"):
         with contextlib.suppress(AwsError):
-            await self.waiter(name)
+            await self.waiter("DescribeEndpoint", EndpointName=name)
         assert "Could not find" in await self.refused("DescribeEndpoint", EndpointName=name)
 
     async def delete(self, name="one"):

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.unit.region.services.sagemaker.jobs_region import BUCKET, wait_until
+from tests.support.waiting import wait_until
+from tests.unit.region.services.sagemaker.jobs_region import BUCKET
 from tests.unit.region.services.sagemaker.processing_jobs.conftest import (
     PROCESSING,
     given,

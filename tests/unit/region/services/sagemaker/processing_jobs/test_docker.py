@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from tests.unit.region.services.sagemaker.jobs_region import wait_until
+from tests.support.waiting import wait_until
 from tests.unit.region.services.sagemaker.processing_jobs.conftest import (
     PROCESSING,
     ProcessingRegion,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.region.services.sagemaker.jobs_region import BUCKET, JobsRegion, wait_until
+from tests.unit.region.services.sagemaker.jobs_region import BUCKET, JobsRegion
 
 from sagemaker_byoc.region.engines.process import make_engine
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 
-__all__ = ["BUCKET", "TrainingRegion", "channel", "make_engine", "wait_until"]
+__all__ = ["BUCKET", "TrainingRegion", "channel", "make_engine"]
 
 
 class TrainingRegion(JobsRegion):

@@ -8,7 +8,8 @@ import os
 from dataclasses import dataclass
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import TrainingRegion, wait_until
+from tests.support.waiting import wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import TrainingRegion
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import MachineError

@@ -11,7 +11,8 @@ import threading
 from dataclasses import replace
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import TrainingRegion, wait_until
+from tests.support.waiting import wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import TrainingRegion
 
 from sagemaker_byoc.host.registry_images import DOCKER_MANIFEST
 from sagemaker_byoc.region.containers.images import DockerImages, PullError

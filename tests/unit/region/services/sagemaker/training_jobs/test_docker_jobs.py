@@ -7,11 +7,11 @@ import os
 import subprocess
 
 import pytest
+from tests.support.waiting import wait_until
 from tests.unit.region.services.sagemaker.training_jobs.conftest import (
     BUCKET,
     TrainingRegion,
     channel,
-    wait_until,
 )
 
 from sagemaker_byoc.cli.main import main

@@ -6,7 +6,8 @@ import io
 import tarfile
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, wait_until
+from tests.support.waiting import wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET
 
 pytestmark = pytest.mark.slow  # real processes
 

@@ -7,7 +7,8 @@ import itertools
 import tarfile
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, wait_until
+from tests.support.waiting import wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET
 
 from sagemaker_byoc.region.wire.operations import AwsError
 

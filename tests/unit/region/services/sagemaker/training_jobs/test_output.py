@@ -6,6 +6,7 @@ import io
 import tarfile
 
 import pytest
+from tests.support.waiting import wait_until
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET
 
 from sagemaker_byoc.region.services.cloudwatch.metric import Metric
@@ -98,8 +99,6 @@ def test_checkpoints_arrive_while_the_job_runs(region, monkeypatch):
         "echo 1 > /opt/ml/checkpoints/step; while [ ! -e /opt/ml/input/go ]; do sleep 0.02; done",
         CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ckpt"},
     )
-    from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
-
     wait_until(lambda: region.objects("ckpt/") == ["ckpt/step"], "the checkpoint in S3")
     assert region.describe()["SecondaryStatus"] == "Training"
     (region.state / "work/training-jobs/job-1/algo-1/ml/input/go").touch()
@@ -113,8 +112,6 @@ def test_hosts_are_measured_while_the_job_runs(region, monkeypatch):
     wanted = {
         Metric.of("/aws/sagemaker/TrainingJobs", name, {"Host": "job-1/algo-1"}) for name in names
     }
-    from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
-
     wait_until(lambda: set(region.context.metrics.metrics(0)) == wanted, "metrics of the host")
     (region.state / "work/training-jobs/job-1/algo-1/ml/input/go").touch()
     assert region.end()["TrainingJobStatus"] == "Completed"
@@ -130,8 +127,6 @@ def test_no_bucket_at_the_end_is_told(region):
     )
     region.store.delete_bucket("goes-away")
     tree = region.state / "work/training-jobs/job-1/algo-1/ml/input"
-    from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
-
     wait_until(tree.is_dir, "the tree")
     (tree / "go").touch()
     reason = region.end()["FailureReason"]

@@ -9,7 +9,8 @@ import threading
 from contextlib import ExitStack
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, channel, wait_until
+from tests.support.waiting import wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, channel
 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore

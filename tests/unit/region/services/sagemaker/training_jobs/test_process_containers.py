@@ -10,10 +10,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import wait_until
 from tests.unit.region.services.sagemaker.training_jobs.conftest import (
     BUCKET,
     TrainingRegion,
-    wait_until,
 )
 
 from sagemaker_byoc.contract.errors import MachineError

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, channel, wait_until
+from tests.support.waiting import wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, channel
 
 from sagemaker_byoc.region.core.polling import CLIENT, FOLLOWS, WAITS
 from sagemaker_byoc.region.services.sagemaker.training_jobs.record import new_document

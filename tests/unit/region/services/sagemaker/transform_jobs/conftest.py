@@ -3,81 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 
 import pytest
-from tests.unit.region.services.sagemaker.endpoints.fake_engine import (
-    BOUND,
-    FakeEngine,
-    FakeImages,
-)
+from tests.unit.region.services.sagemaker.endpoints.fake_engine import BOUND
+from tests.unit.region.services.sagemaker.models_region import ModelsRegion
 
-from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.polling import WAITS
-from sagemaker_byoc.region.services.logs.log_store import LogStore
-from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.context import RegionContext
-from sagemaker_byoc.region.services.sagemaker.model_registry.groups import ModelPackageGroups
-from sagemaker_byoc.region.services.sagemaker.model_registry.packages import ModelPackages
-from sagemaker_byoc.region.services.sagemaker.models import Models
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_jobs import TransformJobs
-from sagemaker_byoc.region.wire.operations import AwsError
 
 GROUP = "/aws/sagemaker/TransformJobs"
 
 
-class TransformRegion:
+class TransformRegion(ModelsRegion):
     """Models and transform jobs; objects are in the bucket `data`, below `in/` and `out/`."""
 
     def __init__(self, state):
-        self.state = state
-        self.engine = FakeEngine()
-        self.store = ObjectStore(state / "s3")
+        super().__init__(state)
         if not self.store.has_bucket("data"):
             self.store.create_bucket("data")
-        self.logs = LogStore(state / "logs")
-        self.context = RegionContext(
-            state=state,
-            account=Account(),
-            engine=self.engine,
-            images=FakeImages(),
-            store=self.store,
-            logs=self.logs,
-        )
-        models = Models(self.context, ModelPackages(self.context, ModelPackageGroups(self.context)))
-        self.jobs = TransformJobs(self.context, models)
-        kinds = (models, self.jobs, self.context.tags)
-        self.operations = {name: run for kind in kinds for name, run in kind.operations().items()}
+        self.jobs = TransformJobs(self.context, self.models)
+        self.add(self.jobs)
 
     async def __aenter__(self):
         self.jobs.start()
         return self
 
     async def __aexit__(self, *_):
-        for container in self.engine.started:
-            container.release.set()
-        await self.jobs.close()
-        await asyncio.to_thread(self.context.threads.close)
-        await asyncio.to_thread(self.context.starts.close)
-        assert not self.engine.running, "containers are left"
+        await super().__aexit__()
         assert not [*(self.state / "s3" / ".new").iterdir()], "an unfinished output is left"
         work = self.context.work("transform-jobs")
         assert not [*work.glob("*")], "the folder of a job is left"
 
-    async def call(self, operation, **parameters):
-        run = self.operations[operation]
-        if inspect.iscoroutinefunction(run):
-            return await run(parameters)
-        return await asyncio.to_thread(run, parameters)
-
-    async def refused(self, operation, **parameters):
-        with pytest.raises(AwsError) as caught:
-            await self.call(operation, **parameters)
-        return caught.value
-
-    async def model(self, name="model", **environment):
-        container = {"Image": "serve:1", "Environment": environment}
-        await self.call("CreateModel", ModelName=name, PrimaryContainer=container)
+    async def close(self):
+        await self.jobs.close()
 
     def put(self, **objects):
         for name, data in objects.items():
@@ -115,13 +72,7 @@ class TransformRegion:
 
     async def end(self, name="job"):
         """The job's description once it has ended, as a waiter of botocore gets it."""
-
-        async def look():
-            WAITS.set(True)
-            return await self.describe(name)
-
-        async with asyncio.timeout(BOUND):
-            found = await asyncio.create_task(look())
+        found = await self.waiter("DescribeTransformJob", TransformJobName=name)
         assert found["TransformJobStatus"] in {"Completed", "Failed", "Stopped"}
         return found
 
