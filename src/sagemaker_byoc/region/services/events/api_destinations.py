@@ -77,8 +77,9 @@ class Connections:
         return {**_answer(record, "AUTHORIZED"), "LastAuthorizedTime": record["LastModifiedTime"]}
 
     def _delete(self, asked: Parameters) -> Parameters:
-        record = self._get(asked["Name"])
-        self._records.remove(asked["Name"])
+        with self._lock:
+            record = self._get(asked["Name"])
+            self._records.remove(asked["Name"])
         return _answer(record, "DELETING")
 
     def _describe(self, asked: Parameters) -> Parameters:
@@ -107,7 +108,8 @@ class Connections:
 
     def _list(self, asked: Parameters) -> Parameters:
         wanted = asked.get("ConnectionState", "AUTHORIZED") == "AUTHORIZED"
-        found = [self._summary(self._get(name)) for name in self._records] if wanted else []
+        records = [self._records.get(name) for name in self._records] if wanted else []
+        found = [self._summary(record) for record in records if record is not None]
         return list_page("Connections", found, asked, lambda each: str(each["Name"]))
 
     def _summary(self, record: Parameters) -> Parameters:
@@ -182,17 +184,18 @@ class ApiDestinations:
         return self._answer(record)
 
     def _delete(self, asked: Parameters) -> Parameters:
-        self._get(asked["Name"])
-        self._records.remove(asked["Name"])
+        with self._lock:
+            self._get(asked["Name"])
+            self._records.remove(asked["Name"])
         return {}
 
     def _describe(self, asked: Parameters) -> Parameters:
-        record = self._get(asked["Name"])
-        return {**record, "ApiDestinationState": self._state(record)}
+        return self._shown(self._get(asked["Name"]))
 
     def _list(self, asked: Parameters) -> Parameters:
         arn = asked.get("ConnectionArn")
-        found = [self._describe({"Name": name}) for name in self._records]
+        records = [self._records.get(name) for name in self._records]
+        found = [self._shown(record) for record in records if record is not None]
         for each in found:
             each.pop("Description", None)
         wanted = [each for each in found if arn in {None, each["ConnectionArn"]}]
@@ -202,6 +205,9 @@ class ApiDestinations:
         check_url(record["InvocationEndpoint"])
         if self._connections.by_arn(record["ConnectionArn"]) is None:
             raise not_found(f"Connection '{record['ConnectionArn']}' does not exist.")
+
+    def _shown(self, record: Parameters) -> Parameters:
+        return {**record, "ApiDestinationState": self._state(record)}
 
     def _state(self, record: Parameters) -> str:
         connection = self._connections.by_arn(record["ConnectionArn"])

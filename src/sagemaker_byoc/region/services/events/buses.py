@@ -15,8 +15,12 @@ from sagemaker_byoc.region.services.events.errors import (
     not_found,
     not_here,
 )
-from sagemaker_byoc.region.services.events.request_members import list_page, merged_tags
-from sagemaker_byoc.region.wire.operations import Operations, Parameters
+from sagemaker_byoc.region.services.events.request_members import (
+    ChangeTags,
+    list_page,
+    merged_tags,
+)
+from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 MOST = 100
 """Event buses of a region [quota]."""
@@ -49,21 +53,30 @@ class Buses:
         name: str = asked.get(member, DEFAULT_BUS)
         name = name.removeprefix(self._account.arn("events", "event-bus/"))
         if name not in self._records:
-            raise not_found(f"Event bus {name} does not exist.")
+            raise _no_bus(name)
         return name
 
     def remove(self, name: str) -> None:
         """Delete a bus, if there is one of that name. Raise AwsError for the default one."""
         if name == DEFAULT_BUS:
             raise invalid("Cannot delete event bus default.")
-        self._records.remove(name)
+        with self._lock:
+            self._records.remove(name)
 
     def tags(self, name: str) -> dict[str, str]:
-        return dict((self._records.get(name) or {}).get("Tags", {}))
+        return dict(self._get(name).get("Tags", {}))
 
-    def put_tags(self, name: str, tags: dict[str, str]) -> None:
+    def change_tags(self, name: str, change: ChangeTags) -> None:
+        """Raise AwsError if there is no such bus, and what `change` raises."""
         with self._lock:
-            self._records.put(name, {**(self._records.get(name) or {}), "Tags": tags})
+            record = self._get(name)
+            self._records.put(name, {**record, "Tags": change(record.get("Tags", {}))})
+
+    def _get(self, name: str) -> Parameters:
+        record = self._records.get(name)
+        if record is None:
+            raise _no_bus(name)
+        return record
 
     def _new(self, name: str) -> Parameters:
         arn, time = self._account.arn("events", f"event-bus/{name}"), now()
@@ -76,18 +89,27 @@ class Buses:
                 raise not_here(member, "Leave it out")
         if "/" in name or len(name) > _LONGEST:
             raise invalid(f"Event bus name {name!r} may not have a slash, or over {_LONGEST} signs")
-        if len([*self._records]) >= MOST:
-            raise limit_exceeded()
         record = {**self._new(name), "Tags": merged_tags({}, asked.get("Tags", ()))}
         record["Description"] = asked.get("Description")
-        if not self._records.add(name, record):
-            raise exists(f"Event bus {name} already exists.")
+        with self._lock:
+            if len([*self._records]) >= MOST:
+                raise limit_exceeded()
+            if not self._records.add(name, record):
+                raise exists(f"Event bus {name} already exists.")
         return {"EventBusArn": record["Arn"], "Description": record["Description"]}
 
     def _describe(self, asked: Parameters) -> Parameters:
-        record = self._records.get(self.name_of(asked, "Name")) or {}
-        return {name: record.get(name) for name in _LISTED}
+        return _shown(self._get(self.name_of(asked, "Name")))
 
     def _list(self, asked: Parameters) -> Parameters:
-        found = [self._describe({"Name": name}) for name in self._records]
+        records = [self._records.get(name) for name in self._records]
+        found = [_shown(record) for record in records if record is not None]
         return list_page("EventBuses", found, asked, lambda each: str(each["Name"]))
+
+
+def _shown(record: Parameters) -> Parameters:
+    return {name: record.get(name) for name in _LISTED}
+
+
+def _no_bus(name: str) -> AwsError:
+    return not_found(f"Event bus {name} does not exist.")

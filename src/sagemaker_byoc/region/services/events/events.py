@@ -16,7 +16,7 @@ from sagemaker_byoc.region.services.events.buses import Buses
 from sagemaker_byoc.region.services.events.deliveries import Deliveries, Delivery
 from sagemaker_byoc.region.services.events.errors import invalid, not_here
 from sagemaker_byoc.region.services.events.patterns import compile_pattern
-from sagemaker_byoc.region.services.events.request_members import merged_tags
+from sagemaker_byoc.region.services.events.request_members import ChangeTags, merged_tags
 from sagemaker_byoc.region.services.events.rules import Rule, Rules
 from sagemaker_byoc.region.services.events.scheduler import Scheduler, is_of
 from sagemaker_byoc.region.services.events.targets import (
@@ -165,13 +165,11 @@ class Events:
         return {"Tags": tags.as_list(found)}
 
     def _tag(self, asked: Parameters) -> Parameters:
-        arn = asked["ResourceARN"]
-        self._put_tags(arn, merged_tags(self._tags(arn), asked["Tags"]))
+        self._change_tags(asked["ResourceARN"], lambda old: merged_tags(old, asked["Tags"]))
         return {}
 
     def _untag(self, asked: Parameters) -> Parameters:
-        arn = asked["ResourceARN"]
-        self._put_tags(arn, tags.without(self._tags(arn), asked["TagKeys"]))
+        self._change_tags(asked["ResourceARN"], lambda old: tags.without(old, asked["TagKeys"]))
         return {}
 
     def _tags(self, arn: str) -> dict[str, str]:
@@ -179,11 +177,11 @@ class Events:
             return self._buses.tags(self._buses.name_of({"EventBusName": arn}))
         return self._rules.tags(arn)
 
-    def _put_tags(self, arn: str, kept: dict[str, str]) -> None:
+    def _change_tags(self, arn: str, change: ChangeTags) -> None:
         if ":event-bus/" in arn:
-            self._buses.put_tags(self._buses.name_of({"EventBusName": arn}), kept)
+            self._buses.change_tags(self._buses.name_of({"EventBusName": arn}), change)
         else:
-            self._rules.put_tags(arn, kept)
+            self._rules.change_tags(arn, change)
 
 
 def _delivery(rule: Rule, target: Target, document: Mapping[str, Any]) -> Delivery:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from sagemaker_byoc.region.core import paging, tags
 from sagemaker_byoc.region.services.events.errors import invalid, limit_exceeded
 from sagemaker_byoc.region.wire.operations import Parameters
 
 T = TypeVar("T")
+ChangeTags: TypeAlias = Callable[[Mapping[str, str]], dict[str, str]]
+"""Returns the tags that a resource gets, from those that it has. It may raise AwsError."""
 
 PAGE = 100
 """Entries of a page if the request has no Limit, which is also the most it may ask for."""

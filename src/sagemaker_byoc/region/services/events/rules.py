@@ -21,7 +21,11 @@ from sagemaker_byoc.region.services.events.errors import (
     not_here,
 )
 from sagemaker_byoc.region.services.events.patterns import Pattern, compile_pattern
-from sagemaker_byoc.region.services.events.request_members import list_page, merged_tags
+from sagemaker_byoc.region.services.events.request_members import (
+    ChangeTags,
+    list_page,
+    merged_tags,
+)
 from sagemaker_byoc.region.services.events.schedules import Schedule, parse_schedule
 from sagemaker_byoc.region.services.events.targets import Target, TargetKinds
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
@@ -68,7 +72,8 @@ class Rules:
         self._bus_of = buses.name_of
         self._kinds = kinds
         self._lock = threading.Lock()
-        self._enabled: dict[str, Rule] = {}
+        self._by_key: dict[str, Rule] = {}
+        self._enabled: tuple[Rule, ...] = ()
         for key in self._records:
             try:
                 self._use(key, self._records.get(key))
@@ -90,28 +95,29 @@ class Rules:
             "RemoveTargets": self._remove_targets,
         }
 
-    def enabled(self) -> Iterable[Rule]:
-        with self._lock:
-            return tuple(self._enabled.values())
+    def enabled(self) -> tuple[Rule, ...]:
+        """Return at once: the event loop calls it, and the lock is held while a file is written."""
+        return self._enabled
 
     def tags(self, arn: str) -> dict[str, str]:
         """Raise AwsError if there is no such rule."""
         return dict(self._by_arn(arn)[1].get("Tags", {}))
 
-    def put_tags(self, arn: str, tags: dict[str, str]) -> None:
+    def change_tags(self, arn: str, change: ChangeTags) -> None:
+        """Raise AwsError if there is no such rule, and what `change` raises."""
         with self._lock:
             key, record = self._by_arn(arn)
-            self._records.put(key, {**record, "Tags": tags})
+            self._records.put(key, {**record, "Tags": change(record.get("Tags", {}))})
 
     # ── rules ──
 
     def _put(self, asked: Parameters) -> Parameters:
-        bus, name = self._bus_of(asked), asked["Name"]
-        _check_rule(asked, bus)
         with self._lock:
+            bus, name = self._bus_of(asked), asked["Name"]
+            _check_rule(asked, bus)
             key = _key(bus, name)
             old = self._records.get(key)
-            if old is None and len([*self._of_bus(bus)]) >= MOST:
+            if old is None and len(self._keys_of(bus)) >= MOST:
                 raise limit_exceeded()
             # The tags of a request are those of a new rule alone [model: PutRule].
             tags = merged_tags({}, asked.get("Tags", ())) if old is None else old.get("Tags", {})
@@ -156,14 +162,14 @@ class Rules:
             if record is not None and record["Targets"]:
                 raise invalid("Rule can't be deleted since it has targets.")
             self._records.remove(key)
-            self._enabled.pop(key, None)
+            self._use(key, None)
         self.changed()
         return {}
 
     def _delete_bus(self, asked: Parameters) -> Parameters:
         """Delete a bus without rules."""
         with self._lock:
-            if asked["Name"] != DEFAULT_BUS and any(self._of_bus(asked["Name"])):
+            if asked["Name"] != DEFAULT_BUS and self._keys_of(asked["Name"]):
                 raise invalid(f"Event bus {asked['Name']} can't be deleted since it has rules.")
             self._buses.remove(asked["Name"])
         return {}
@@ -216,29 +222,37 @@ class Rules:
         self._use(key, record)
 
     def _use(self, key: str, record: Parameters | None) -> None:
-        self._enabled.pop(key, None)
-        if record is None or record["State"] != "ENABLED":
-            return
+        self._by_key.pop(key, None)
+        if record is not None and record["State"] == "ENABLED":
+            self._by_key[key] = self._rule(record)
+        self._enabled = tuple(self._by_key.values())
+
+    def _rule(self, record: Parameters) -> Rule:
         pattern, expression = record.get("EventPattern"), record.get("ScheduleExpression")
-        self._enabled[key] = Rule(
+        return Rule(
             record=record,
             matches=None if pattern is None else compile_pattern(pattern),
             schedule=None if expression is None else parse_schedule(expression),
             targets=tuple(self._kinds.target(each, record) for each in record["Targets"].values()),
         )
 
+    def _keys_of(self, bus: str) -> list[str]:
+        suffix = _suffix(bus)
+        return [key for key in self._records if key.partition("@")[2] == suffix]
+
     def _of_bus(self, bus: str) -> Iterable[Parameters]:
-        for key in self._records:
+        for key in self._keys_of(bus):
             record = self._records.get(key)
-            if record is not None and record["EventBusName"] == bus:
+            if record is not None:
                 yield record
 
     def _by_arn(self, arn: str) -> tuple[str, Parameters]:
-        for key in self._records:
-            record = self._records.get(key)
-            if record is not None and record["Arn"] == arn:
-                return key, record
-        raise not_found(f"Rule {arn} does not exist.")
+        bus, _, name = arn.partition(":rule/")[2].rpartition("/")
+        key = _key(bus or DEFAULT_BUS, name)
+        record = self._records.get(key)
+        if record is None or record["Arn"] != arn:
+            raise not_found(f"Rule {arn} does not exist.")
+        return key, record
 
     def _arn(self, bus: str, name: str) -> str:
         place = name if bus == DEFAULT_BUS else f"{bus}/{name}"
@@ -264,6 +278,8 @@ def _check_rule(asked: Parameters, bus: str) -> None:
 
 def _key(bus: str, name: str) -> str:
     """Return the name of a rule's file: its own, with a digest of the bus if it has another."""
-    if bus == DEFAULT_BUS:
-        return name
-    return f"{name}@{hashlib.sha256(bus.encode()).hexdigest()[:16]}"
+    return name if bus == DEFAULT_BUS else f"{name}@{_suffix(bus)}"
+
+
+def _suffix(bus: str) -> str:
+    return "" if bus == DEFAULT_BUS else hashlib.sha256(bus.encode()).hexdigest()[:16]

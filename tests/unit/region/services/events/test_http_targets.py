@@ -9,9 +9,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from tests.unit.region.services.events.conftest import SECONDS
 
 from sagemaker_byoc.region.core.account import CALLER, Principal
-from sagemaker_byoc.region.services.events import http_targets
+from sagemaker_byoc.region.services.events import api_destinations, http_targets
 from sagemaker_byoc.region.services.events.deliveries import DeliveryError
 from sagemaker_byoc.region.services.events.http_targets import url_call
 from sagemaker_byoc.region.wire.operations import AwsError
@@ -235,3 +236,40 @@ def test_a_destination_that_is_deleted_is_not_tried_again(bridge, target):
     assert "more asterisks than PathParameterValues" in first
     assert second == f"{arn} does not exist"
     assert target.requests == []
+
+
+def test_a_connection_that_is_deleted_during_an_update_stays_deleted(bridge, monkeypatch):
+    bridge.call("CreateConnection", Name="c", **BASIC)
+    check = api_destinations._check_connection
+    began, freed = threading.Event(), threading.Event()
+
+    def slow(record):
+        check(record)
+        began.set()
+        freed.wait(SECONDS)
+
+    monkeypatch.setattr(api_destinations, "_check_connection", slow)
+    update, delete = (
+        threading.Thread(target=bridge.operations[name], args=({"Name": "c"},))
+        for name in ("UpdateConnection", "DeleteConnection")
+    )
+    update.start()
+    assert began.wait(SECONDS)
+    delete.start()
+    delete.join(0.1)  # it waits for the update
+    freed.set()
+    update.join()
+    delete.join()
+    assert bridge.call("ListConnections")["Connections"] == []
+    assert not list((bridge.state / "events" / "connections").iterdir())
+
+
+def test_what_is_deleted_while_it_is_listed_is_left_out(bridge, target, monkeypatch):
+    _destination(bridge, target, BASIC, InvocationEndpoint=target.url)
+    bridge.call("CreateEventBus", Name="b")
+    service = bridge.service
+    for part in (service._connections, service._destinations, service._buses):
+        monkeypatch.setattr(part._records, "get", lambda _: None)
+    assert bridge.call("ListConnections")["Connections"] == []
+    assert bridge.call("ListApiDestinations")["ApiDestinations"] == []
+    assert bridge.call("ListEventBuses")["EventBuses"] == []

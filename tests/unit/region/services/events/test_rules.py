@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
-from tests.unit.region.services.events.conftest import PIPELINE, Bridge
+from tests.unit.region.services.events.conftest import PIPELINE, SECONDS, Bridge
 
 from sagemaker_byoc.region.core.account import CALLER, Principal
 from sagemaker_byoc.region.wire.operations import AwsError
@@ -216,3 +217,72 @@ def test_a_full_disk_changes_nothing(bridge, monkeypatch):
         bridge.call("RemoveTargets", Rule="r", Ids=["t"])
     (rule,) = bridge.service._rules.enabled()
     assert (rule.schedule, len(rule.targets)) == (None, 1)
+
+
+def test_rules_are_used_while_another_is_written(bridge, monkeypatch):
+    """A slow disk holds neither the event loop nor the bus."""
+    bridge.rule("r", TARGET)
+    began, freed, written = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(path, data):
+        began.set()
+        freed.wait(SECONDS)
+        written.set()
+
+    monkeypatch.setattr("sagemaker_byoc.region.core.records.write_atomically", slow)
+    thread = threading.Thread(target=bridge.rule, args=("s",))
+    thread.start()
+    assert began.wait(SECONDS)
+    found = bridge.service._rules.enabled()
+    was_written = written.is_set()
+    freed.set()
+    thread.join()
+    assert [each.record["Name"] for each in found] == ["r"]
+    assert not was_written
+    bridge.call("DeleteRule", Name="s")
+    assert [each.record["Name"] for each in bridge.service._rules.enabled()] == ["r"]
+
+
+@pytest.mark.parametrize("resource", ["rule/r", "event-bus/default"])
+def test_no_tag_of_requests_at_the_same_time_is_lost(bridge, resource):
+    bridge.rule("r")
+    arn = f"arn:aws:events:us-east-1:000000000000:{resource}"
+    tag, untag = bridge.operations["TagResource"], bridge.operations["UntagResource"]
+
+    def work(name: int) -> None:
+        for number in range(5):
+            key = f"{name}-{number}"
+            tag({"ResourceARN": arn, "Tags": [{"Key": key, "Value": ""}]})
+        untag({"ResourceARN": arn, "TagKeys": [f"{name}-0"]})
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tags = bridge.call("ListTagsForResource", ResourceARN=arn)["Tags"]
+    assert len(tags) == 32
+
+
+def test_a_bus_that_was_deleted_gets_no_tags(bridge):
+    bridge.call("CreateEventBus", Name="b")
+    bridge.call("DeleteEventBus", Name="b")
+    with pytest.raises(AwsError, match="Event bus b does not exist"):
+        bridge.service._buses.change_tags("b", lambda _: {"k": "v"})
+    assert [each["Name"] for each in bridge.call("ListEventBuses")["EventBuses"]] == ["default"]
+
+
+def test_a_new_rule_does_not_read_the_others(bridge, monkeypatch):
+    bridge.call("CreateEventBus", Name="b")
+    for bus in ("default", "b"):
+        bridge.rule("r", EventPattern=PATTERN, EventBusName=bus)
+    monkeypatch.setattr("sagemaker_byoc.region.services.events.rules.MOST", 2)
+    records, read = bridge.service._rules._records, []
+    get = records.get
+    monkeypatch.setattr(records, "get", lambda name: read.append(name) or get(name))
+    bridge.rule("s")
+    assert read == ["s"]
+    assert "LimitExceeded" in _refused(bridge, "PutRule", Name="t", EventPattern=PATTERN)
+    bridge.rule("s", EventPattern=PATTERN, EventBusName="b")
+    names = [each["Name"] for each in bridge.call("ListRules", EventBusName="b")["Rules"]]
+    assert names == ["r", "s"]
