@@ -9,17 +9,21 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any
 
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.json_paths import (
     JsonPath,
     JsonPathError,
 )
-from sagemaker_byoc.region.services.sagemaker.transform_jobs.splitting import RecordError
+from sagemaker_byoc.region.services.sagemaker.transform_jobs.splitting import (
+    TOGETHER,
+    RecordError,
+    windows,
+)
 
 OUTPUT, INPUT = "SageMakerOutput", "SageMakerInput"
 INFERENCE_ID, INFERENCE_TIME = "SageMakerInferenceId", "SageMakerInferenceTime"
@@ -83,32 +87,39 @@ class Processing:
         except ValueError as error:
             raise RecordError(f"InputFilter {self.input_filter.text}: {error}") from error
 
-    def finish(self, records: Sequence[bytes], answer: bytes) -> bytes:
+    def finish(self, records: Collection[bytes], answer: bytes) -> bytes:
         """Return the output for a batch of records. Raise AnswerError."""
         if not self.changes_output:
             return answer
         if not self.is_split and self.accept is not Media.JSON and records:
-            records = [line for line in records[0].splitlines() if line.strip()]
-        outputs = self._outputs(answer, len(records))
-        if self.joins and len(outputs) != len(records):
+            (whole,) = records
+            records = [line for line in whole.splitlines() if line.strip()]
+        count = len(records)
+        if self.joins and (found := sum(1 for _ in self._outputs(answer, count))) != count:
             raise AnswerError(
-                f"The model's answer has {len(outputs)} record(s) for {len(records)} record(s) of "
-                "the input, so they can't be joined"
+                f"The model's answer has {found} record(s) for {count} record(s) of the input, so "
+                "they can't be joined"
             )
         finish = self._row if self.accept is Media.CSV else self._document
-        inputs = records if self.joins else repeat(b"", len(outputs))
+        inputs = records if self.joins else repeat(b"")
+        pairs = zip(inputs, self._outputs(answer, count), strict=False)
+        end = b"\n" if self.ends_lines else b""
+        parts = []
         try:
-            found = [finish(*pair) for pair in zip(inputs, outputs, strict=True)]
+            while rows := [finish(*pair) for pair in islice(pairs, TOGETHER)]:
+                parts.append((end or b"\n").join(rows))
         except JsonPathError as error:
             raise AnswerError(f"OutputFilter {self.output_filter.text}: {error}") from error
-        end = b"\n" if self.ends_lines else b""
-        return (end or b"\n").join(found) + end if found else b""
+        return (end or b"\n").join(parts) + end if parts else b""
 
-    def _outputs(self, answer: bytes, count: int) -> list[bytes]:
+    def _outputs(self, answer: bytes, count: int) -> Iterator[bytes]:
         if self.accept is Media.JSON and (count == 1 or not self.is_split):
-            return [answer.strip()]
-        lines = (line.rstrip(b"\r") for line in answer.split(b"\n"))
-        return [line for line in lines if line.strip()]
+            yield answer.strip()
+            return
+        for window in windows(answer):
+            for line in window.split(b"\n"):
+                if line.strip():
+                    yield line.rstrip(b"\r")
 
     def _row(self, record: bytes, output: bytes) -> bytes:
         try:

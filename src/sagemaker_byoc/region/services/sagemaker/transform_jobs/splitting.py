@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -13,6 +13,9 @@ from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.sagemaker.jobs import pipes
 
 CHUNK = 1 << 20
+TOGETHER = 4096
+"""Records that are objects at a time."""
+_WINDOW = 64 << 10
 MEGABYTE = 1 << 20
 _FRAME = struct.Struct("<II")
 _TF_LENGTH = struct.Struct("<Q")
@@ -31,12 +34,31 @@ class RecordError(Exception):
     """An object that is not what the request says, or that has a record over the limit."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines(Collection[bytes]):
+    """Lines without their ends, in one text: an object per line takes ten times the memory."""
+
+    text: bytes
+    """Each line ends with a newline."""
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[bytes]:
+        for window in windows(self.text):
+            yield from window.split(b"\n")[:-1]
+
+    def __contains__(self, line: object) -> bool:
+        return any(each == line for each in self)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one request sends; `records` are its lines as they are, if the job processes them."""
 
     body: bytes
-    records: tuple[bytes, ...] = ()
+    records: Collection[bytes] = ()
 
 
 Prepare = Callable[[bytes], bytes]
@@ -81,27 +103,48 @@ def processed(
         for body in _whole(source, limit):
             yield Batch(prepare(body), (body,))
         return
-    records: list[bytes] = []
-    bodies: list[bytes] = []
-    size = 0
+    pack = _Pack()
     for line in lines(source, limit):
         record = line.rstrip(b"\r\n")
         if not record.strip():
             continue
         body = prepare(record)
         length = 1 + max(len(record), len(body))
-        if records and (is_single or size + length > limit):
-            yield Batch(_joined(bodies), tuple(records))
-            records, bodies, size = [], [], 0
-        records.append(record)
-        bodies.append(body)
-        size += length
-    if records:
-        yield Batch(_joined(bodies), tuple(records))
+        if pack.size and (is_single or pack.size + length > limit):
+            yield pack.batch()
+            pack = _Pack()
+        pack.add(record, body, length)
+    if pack.size:
+        yield pack.batch()
 
 
-def _joined(bodies: Sequence[bytes]) -> bytes:
-    return b"\n".join([*bodies, b""])
+class _Pack:
+    """A batch that is filled."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._count = 0
+        self._records: list[bytes] = []
+        self._bodies: list[bytes] = []
+        self._kept: list[bytes] = []
+        self._sent: list[bytes] = []
+
+    def add(self, record: bytes, body: bytes, length: int) -> None:
+        self._records.append(record)
+        self._bodies.append(body)
+        self.size += length
+        if len(self._records) == TOGETHER:
+            self._join()
+
+    def batch(self) -> Batch:
+        self._join()
+        return Batch(b"".join(self._sent), Lines(b"".join(self._kept), self._count))
+
+    def _join(self) -> None:
+        self._count += len(self._records)
+        self._kept.append(b"\n".join([*self._records, b""]))
+        self._sent.append(b"\n".join([*self._bodies, b""]))
+        self._records, self._bodies = [], []
 
 
 def over_limit(limit: int, what: str) -> RecordError:
@@ -126,7 +169,17 @@ def _whole(source: Iterable[bytes], limit: int) -> Iterator[bytes]:
 def lines(source: Iterable[bytes], limit: int) -> Iterator[bytes]:
     """Yield lines with their ends; the last one may have none."""
     for run in _runs_of_lines(source, limit):
-        yield from run.splitlines(keepends=True) if b"\r" not in run else _split(run)
+        for part in windows(run):
+            yield from part.splitlines(keepends=True) if b"\r" not in part else _split(part)
+
+
+def windows(text: bytes) -> Iterator[bytes]:
+    """Yield a text in parts of whole lines, of 64 KiB or one line each."""
+    at = 0
+    while at < len(text):
+        end = text.find(b"\n", at + _WINDOW) + 1 or len(text)
+        yield text[at:end]
+        at = end
 
 
 def _split(run: bytes) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -32,6 +32,7 @@ from sagemaker_byoc.region.services.sagemaker.transform_jobs.requests import (
 )
 from sagemaker_byoc.region.services.sagemaker.transform_jobs.splitting import (
     Batch,
+    Lines,
     RecordError,
     Split,
 )
@@ -96,7 +97,7 @@ class ObjectResults:
         return "\n".join([f"{side.value}: See job logs for more information", *found])
 
 
-Lines: TypeAlias = tuple[bytes, ...]
+Records: TypeAlias = Collection[bytes]
 """The records that an answer is for, if the job processes them."""
 OnFailure: TypeAlias = Callable[[Item, TransformError], None]
 
@@ -168,7 +169,7 @@ class Transformation:
         finish = self.threads.finish
         transfer = await finish(_Transfer.open, self, item)
         # Without the bodies, which end with their requests.
-        pending: deque[tuple[Lines, asyncio.Task[bytes]]] = deque()
+        pending: deque[tuple[Records, asyncio.Task[bytes]]] = deque()
         try:
             while found := await finish(transfer.read):
                 for batch in found:
@@ -191,7 +192,7 @@ class Transformation:
         share = _AHEAD * self.limits.concurrent // self._objects
         return pending >= share or self._waiting >= _MOST_WAITING
 
-    async def _keep(self, transfer: _Transfer, of: Lines, answer: asyncio.Task[bytes]) -> None:
+    async def _keep(self, transfer: _Transfer, of: Records, answer: asyncio.Task[bytes]) -> None:
         try:
             is_full = transfer.is_full_with(of, await answer)
         finally:
@@ -246,7 +247,7 @@ class _Transfer:
         self._writer = writer
         self._is_open = False
         """Whether the last answer does not end with a newline."""
-        self._kept: list[tuple[Lines, bytes, bool]] = []
+        self._kept: list[tuple[Records, bytes, bool]] = []
         self._size = 0
         where = f"s3://{item.bucket}/{item.key}"
         self._chunks = iter(splitting.chunks(file, where, gunzip=plan.gunzip))
@@ -293,13 +294,13 @@ class _Transfer:
         with self._reading:
             return next(self._chunks, b"")
 
-    def is_full_with(self, of: Lines, answer: bytes, *, is_part: bool = False) -> bool:
+    def is_full_with(self, of: Records, answer: bytes, *, is_part: bool = False) -> bool:
         """Keep an answer; return whether `flush` should write what is kept.
 
         `is_part`: it is a part of a longer one, which need not end with a line.
         """
         self._kept.append((of, answer, is_part))
-        self._size += len(answer) + sum(map(len, of))
+        self._size += len(answer) + (len(of.text) if isinstance(of, Lines) else sum(map(len, of)))
         return self._size >= _TOGETHER or len(self._kept) >= _MOST_KEPT
 
     def flush(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -135,7 +136,7 @@ def test_masked_checksum():
 
 def processed(data, limit=1 << 20, prepare=bytes.upper, split=Split.LINE, *, single=False):
     found = splitting.processed([data], split, limit, prepare, is_single=single)
-    return [(each.body, each.records) for each in found]
+    return [(each.body, tuple(each.records)) for each in found]
 
 
 def test_processed_lines():
@@ -144,6 +145,31 @@ def test_processed_lines():
     assert processed(data, single=True) == [(b"A\n", (b"a",)), (b"B\n", (b"b",)), (b"C\n", (b"c",))]
     assert processed(b"aa\nbb\ncc", 6) == [(b"AA\nBB\n", (b"aa", b"bb")), (b"CC\n", (b"cc",))]
     assert processed(data, split=Split.NONE) == [(data.upper(), (data,))]
+
+
+def test_short_lines_take_no_more_memory_than_their_text():
+    """An object for each of them would take 40 times as much."""
+    data = b"1\n" * (1 << 18)
+    tracemalloc.start()
+    try:
+        found = [
+            *splitting.processed([data], Split.LINE, 1 << 20, lambda line: line, is_single=False)
+        ]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    (batch,) = found
+    assert batch.body == batch.records.text == data
+    assert len(batch.records) == 1 << 18
+    assert peak < 16 * len(data)
+
+
+def test_lines_of_a_long_text():
+    rows = [str(number).encode() for number in range(400_000)]
+    lines = splitting.Lines(b"\n".join([*rows, b""]), len(rows))
+    assert [*lines] == rows
+    assert b"399999" in lines
+    assert b"400000" not in lines
 
 
 def test_a_batch_counts_what_is_sent_and_what_is_kept():
