@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sagemaker_byoc.region.core import paging
+from sagemaker_byoc.region.core.urls import check_url, is_url, require_owner
 from sagemaker_byoc.region.services.cloudwatch.alarm_book import ALARMS, AlarmBook, FullError
 from sagemaker_byoc.region.services.cloudwatch.alarm_evaluation import (
     OPERATORS,
@@ -222,6 +223,7 @@ def _read_alarm(parameters: Parameters) -> dict[str, Any]:
     _check_statistic(parameters)
     _check_periods(parameters)
     _check_option(parameters, "TreatMissingData", TREATMENTS)
+    _check_urls(parameters)
     _check_option(parameters, "EvaluateLowSampleCountPercentile", ("evaluate", "ignore"))
     dimensions = read_dimensions(parameters.get("Dimensions", ()), "")
     return {
@@ -270,6 +272,13 @@ def _check_periods(parameters: Parameters) -> None:
         raise _invalid(f"Metrics cannot be checked across more than {limit}.")
     if parameters.get("DatapointsToAlarm", 1) > periods:
         raise _invalid("DatapointsToAlarm must be less than or equal to EvaluationPeriods.")
+
+
+def _check_urls(parameters: Parameters) -> None:
+    for action in [action for name in _ACTIONS for action in parameters.get(name, ())]:
+        if is_url(action):
+            require_owner()
+            check_url(action, code="ValidationError")
 
 
 def _check_option(parameters: Parameters, name: str, options: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from tests.support.members import unread_members
 
-from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.account import CALLER, Account, Principal
 from sagemaker_byoc.region.services.cloudwatch import alarm_actions, alarm_book, alarm_history
 from sagemaker_byoc.region.services.cloudwatch.cloudwatch import CloudWatch
 from sagemaker_byoc.region.services.cloudwatch.metric import Metric
@@ -374,6 +374,19 @@ def test_urls_get_the_message_of_a_topic(bench, server):
     assert sorted(outcomes) == ["Failed", "Failed", "Failed", "Successfully"]
 
 
+def test_a_container_may_not_name_urls(bench):
+    token = CALLER.set(Principal("secret", "arn:aws:sts::000000000000:assumed-role/r/s"))
+    try:
+        for member in ("AlarmActions", "OKActions", "InsufficientDataActions"):
+            error = refusal(bench.put, **{member: ["arn:x", "HTTP://127.0.0.1:1/"]})
+            assert error.code == "AccessDeniedException"
+            assert "may not name URLs" in error.message
+        bench.put(AlarmActions=["arn:x"])
+    finally:
+        CALLER.reset(token)
+    assert bench.alarm()["AlarmActions"] == ["arn:x"]
+
+
 BAD = [
     ({"Period": 15}, "ValidationError", "Period must be 10, 20, 30 or a multiple of 60"),
     ({"Period": 60, "EvaluationPeriods": 1441}, "ValidationError", "more than a day"),
@@ -388,6 +401,8 @@ BAD = [
     ({"Metrics": []}, "ValidationError", "Metrics is not supported"),
     ({"EvaluationWindow": {}}, "ValidationError", "EvaluationWindow is not supported"),
     ({"ExtendedStatistic": "p50"}, "InvalidParameterCombination", "Exactly one"),
+    ({"AlarmActions": ["http://"]}, "ValidationError", "'http://' is not a URL"),
+    ({"OKActions": ["https://u:p@h/"]}, "ValidationError", "may not have a user"),
     ({"AlarmName": "a\nb"}, "InvalidParameterValue", "AlarmName"),
     ({"AlarmName": "\ud800"}, "InvalidParameterValue", "AlarmName"),
     ({"Dimensions": [{"Name": "a", "Value": "\t"}]}, "InvalidParameterValue", "Dimensions.member"),
