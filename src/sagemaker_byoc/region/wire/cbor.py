@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, NoReturn
 
 import cbor2
 from botocore.model import Shape
@@ -18,6 +19,19 @@ from sagemaker_byoc.region.wire.models import Service
 from sagemaker_byoc.region.wire.operations import AwsError
 
 _HEADERS = {"Content-Type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"}
+_OTHER_TAGS = (
+    *(0, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000),
+    55799,
+)
+"""All that cbor2 builds values from, except for tag 1: the protocol has no other. A small body of
+shared references (28, 29) stands for millions of values."""
+
+
+def _refuse(*_: Any) -> NoReturn:
+    raise ValueError("the only tag of this protocol is 1, a time")
+
+
+_DECODERS = dict.fromkeys(_OTHER_TAGS, _refuse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +70,10 @@ def _loads(data: bytes) -> object:
     if not data:
         return {}
     try:
-        document: object = cbor2.loads(data)
+        document: object = cbor2.loads(data, tag_hook=_refuse, semantic_decoders=_DECODERS)
     except (cbor2.CBORDecodeError, ValueError, OverflowError, TypeError) as error:
-        raise AwsError("SerializationException", f"The body is not CBOR: {error}") from error
+        why = f"{error}: {error.__cause__}" if error.__cause__ else f"{error}"
+        raise AwsError("SerializationException", f"The body is not CBOR: {why}") from error
     return document
 
 

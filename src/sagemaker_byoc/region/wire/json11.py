@@ -163,7 +163,11 @@ def _float(shape: Shape, value: object, path: str) -> float:
     if value in ("NaN", "Infinity", "-Infinity"):
         return float(str(value))
     if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            text = f"'{path}' is not a number of 64 bits"
+            raise AwsError("SerializationException", text) from error
     found: float = _expect(float, shape, value, path)
     return found
 
@@ -183,9 +187,9 @@ def _blob(shape: Shape, value: object, path: str) -> bytes:
 
 
 def _timestamp(shape: Shape, value: object, path: str) -> datetime:
-    if isinstance(value, datetime):  # of CBOR
-        return value.astimezone(UTC)
     try:
+        if isinstance(value, datetime):  # of CBOR
+            return value.astimezone(UTC)
         if isinstance(value, str):
             return datetime.fromisoformat(value).astimezone(UTC)
         return datetime.fromtimestamp(_float(shape, value, path), UTC)

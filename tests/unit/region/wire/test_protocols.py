@@ -251,6 +251,36 @@ def test_cbor_that_is_broken(body):
     assert getattr(refused.value, "code", "SerializationException") == "SerializationException"
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"\x82\xd8\x1c\x81\x01\xd8\x1d\x00",  # a shared list, twice
+        cbor2.dumps(cbor2.CBORTag(35, "(a+)+")),
+        cbor2.dumps(cbor2.CBORTag(70_000, "x")),
+        cbor2.dumps(TIME),  # a text with tag 0
+    ],
+)
+def test_cbor_of_other_tags_is_refused(document):
+    """Shared references would let a small body stand for millions of values."""
+    body = b"\xa1" + cbor2.dumps("Dimensions") + document
+    with pytest.raises(AwsError, match="the only tag of this protocol is 1") as refused:
+        cbor_call(Recorder({}), body)
+    assert refused.value.code == "SerializationException"
+
+
+def test_numbers_and_times_beyond_all_ranges():
+    early = datetime.fromisoformat("0001-01-01T00:00:00+01:00")
+    shape = models.service_model("cloudwatch").shape_for("Timestamp")
+    for value in (early, early.isoformat(), 10**400):
+        with pytest.raises(AwsError) as refused:
+            json11.decode(shape, value, "StartTime")
+        assert refused.value.code == "SerializationException"
+    shape = models.service_model("cloudwatch").shape_for("DatapointValue")
+    with pytest.raises(AwsError, match="'Value' is not a number of 64 bits") as refused:
+        json11.decode(shape, 10**400, "Value")
+    assert refused.value.code == "SerializationException"
+
+
 def test_a_cbor_error_has_its_code_twice():
     async def fail(_parameters):
         raise AwsError("InvalidParameterValue", "words")

@@ -24,6 +24,8 @@ EXTRA = 2
 _DATA_LENGTH = 4000
 _REASON_LENGTH = 1023
 """Characters of StateReasonData and StateReason [model]."""
+_MOST_DATA = _DATA_LENGTH // 80
+"""One of evaluatedDatapoints and recentDatapoints together have at least 80 characters."""
 
 OPERATORS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
     "GreaterThanOrEqualToThreshold": (operator.ge, "greater than or equal to"),
@@ -162,17 +164,17 @@ def _reason(alarm: Mapping[str, Any], state: str, real: Sequence[_Datum]) -> str
 
 
 def _data(alarm: Mapping[str, Any], real: Sequence[_Datum], now: float) -> str:
-    newest = list(reversed(real))
+    recent = real[-_MOST_DATA:]
     document = {
         "version": "1.0",
         "queryDate": stamp(now),
         "statistic": alarm.get("Statistic") or alarm["ExtendedStatistic"],
         "period": alarm["Period"],
-        "recentDatapoints": [each.value for each in real],
+        "recentDatapoints": [each.value for each in recent],
         "threshold": alarm["Threshold"],
         "evaluatedDatapoints": [
             {"timestamp": stamp(each.start), "sampleCount": each.samples, "value": each.value}
-            for each in newest
+            for each in reversed(recent)
         ],
     }
     if real:

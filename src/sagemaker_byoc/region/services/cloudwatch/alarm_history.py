@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import sqlite3
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.services.cloudwatch.database import Transaction, connect
 
 LOG = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ AND time >= :start AND time <= :end
 _DESCENDING = " AND (time, id) < (:time, :id) ORDER BY time DESC, id DESC LIMIT :most"
 _ASCENDING = " AND (time, id) > (:time, :id) ORDER BY time, id LIMIT :most"
 _END = 1e15
+_LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ class AlarmHistory:
     def read(self, query: HistoryQuery) -> tuple[list[dict[str, Any]], str | None]:
         """Return one page of AlarmHistoryItems and the token of the next.
 
-        Raise ValueError for a token that is not ours.
+        Raise TokenError for a token that is not ours.
         """
         time, number = _parse_token(query.token) or ((_END, 0) if query.descending else (-_END, 0))
         known = {
@@ -135,13 +136,13 @@ def _document(alarm: str, time: float, kind: str, summary: str, data: str) -> di
 
 
 def _token(time: float, number: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([time, number]).encode()).decode()
+    return paging.encode([time, number])
 
 
 def _parse_token(token: str | None) -> tuple[float, int] | None:
     if token is None:
         return None
-    match json.loads(base64.urlsafe_b64decode(token.encode())):
-        case [float(time), int(number)]:
+    match paging.decode(token):
+        case [float(time), int(number)] if abs(number) <= _LARGEST_ID:
             return time, number
-    raise ValueError(token)
+    raise paging.TokenError(token)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,7 +16,11 @@ from sagemaker_byoc.region.services.cloudwatch.alarm_evaluation import (
     Verdict,
 )
 from sagemaker_byoc.region.services.cloudwatch.alarm_history import HistoryQuery
-from sagemaker_byoc.region.services.cloudwatch.metric_data import invalid_value, read_dimensions
+from sagemaker_byoc.region.services.cloudwatch.metric_data import (
+    invalid_value,
+    read_dimensions,
+    read_number,
+)
 from sagemaker_byoc.region.services.cloudwatch.metric_queries import read_metric
 from sagemaker_byoc.region.services.cloudwatch.summaries import SIMPLE, parse_statistic
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
@@ -140,7 +143,7 @@ class Alarms:
         )
         try:
             items, token = self._book.history.read(query)
-        except (ValueError, OverflowError):
+        except paging.TokenError:
             raise _invalid_token() from None
         return {"AlarmHistoryItems": items, "NextToken": token}
 
@@ -148,8 +151,8 @@ class Alarms:
         data = parameters.get("StateReasonData", "")
         if data:
             try:
-                json.loads(data)
-            except ValueError:
+                json.loads(data, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError):
                 raise AwsError("InvalidFormat", "StateReasonData must be valid JSON") from None
         verdict = Verdict(parameters["StateValue"], parameters["StateReason"], data)
         if self._book.set_state(parameters["AlarmName"], verdict) is None:
@@ -218,12 +221,11 @@ def _read_alarm(parameters: Parameters) -> dict[str, Any]:
             f"ComparisonOperator {operator} is for anomaly detection, which is not supported by"
             f" this local region: use {', '.join(OPERATORS)}"
         )
-    if not math.isfinite(parameters["Threshold"]):
-        raise invalid_value(parameters["Threshold"], "Threshold")
     _check_statistic(parameters)
     _check_periods(parameters)
     _check_option(parameters, "TreatMissingData", TREATMENTS)
     _check_urls(parameters)
+    read_number(parameters["Threshold"], "Threshold")
     _check_option(parameters, "EvaluateLowSampleCountPercentile", ("evaluate", "ignore"))
     dimensions = read_dimensions(parameters.get("Dimensions", ()), "")
     return {
@@ -295,6 +297,11 @@ def _read_tags(documents: Iterable[Mapping[str, str]]) -> dict[str, str]:
     if len(tags) > TAGS:
         raise _too_many_tags()
     return tags
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(name)
 
 
 def _actions(alarm: Mapping[str, Any]) -> list[str]:

@@ -51,18 +51,11 @@ def put_metric_data(store: MetricStore, parameters: Parameters, now: float) -> P
             f"The collection MetricData must not have a size greater than {METRICS}.",
         )
     datums = [_read(namespace, document, path, now) for path, document in documents]
-    kept = [
+    for each in datums:
+        # What a full store drops is in its log. An error would make SDKs send all of it again, and
+        # what is stored would count twice.
         store.put_summary(
             each.metric, each.summary, each.time, unit=each.unit, resolution=each.resolution
-        )
-        for each in datums
-    ]
-    if not all(kept):
-        raise AwsError(
-            "InternalServiceError",
-            f"{kept.count(False)} of {len(kept)} metrics could not be stored: the region has too"
-            " many, or its disk is full; its log has the cause",
-            status=500,
         )
     return {}
 
@@ -140,7 +133,7 @@ def _summary(datum: dict[str, Any], path: str) -> Summary:
         return _statistic_set(datum["StatisticValues"], f"{path}.StatisticValues")
     summary = Summary()
     if "Value" in datum:
-        summary.add(_number(datum["Value"], f"{path}.Value"))
+        summary.add(read_number(datum["Value"], f"{path}.Value"))
         return summary
     values = datum["Values"]
     counts = datum.get("Counts", [1.0] * len(values))
@@ -155,14 +148,14 @@ def _summary(datum: dict[str, Any], path: str) -> Summary:
             f"The collection {path}.Values must have a size from 1 to {VALUES}.",
         )
     for value, count in zip(values, counts, strict=True):
-        summary.add(_number(value, f"{path}.Values"), _positive(count, f"{path}.Counts"))
+        summary.add(read_number(value, f"{path}.Values"), _positive(count, f"{path}.Counts"))
     return summary
 
 
 def _statistic_set(document: dict[str, float], path: str) -> Summary:
     count = _positive(document["SampleCount"], f"{path}.SampleCount")
     total, minimum, maximum = (
-        _number(document[name], f"{path}.{name}") for name in ("Sum", "Minimum", "Maximum")
+        read_number(document[name], f"{path}.{name}") for name in ("Sum", "Minimum", "Maximum")
     )
     if minimum > maximum:
         raise AwsError(
@@ -172,7 +165,7 @@ def _statistic_set(document: dict[str, float], path: str) -> Summary:
     return Summary.of_set(count, total, minimum, maximum)
 
 
-def _number(value: float, path: str) -> float:
+def read_number(value: float, path: str) -> float:
     if not -LARGEST <= value <= LARGEST:  # nor is NaN
         raise invalid_value(value, path)
     return value

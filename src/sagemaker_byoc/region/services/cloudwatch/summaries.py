@@ -96,7 +96,10 @@ class Summary:
 
 
 def rounded(values: Mapping[float, float]) -> dict[float, float]:
-    """Return at most `DISTINCT` values, rounded on the finest logarithmic scale that suffices."""
+    """Return at most `DISTINCT` values, rounded on the finest logarithmic scale that suffices.
+
+    None is outside the extremes of `values`.
+    """
     steps = float(_FINEST_STEPS)
     while True:
         places: dict[tuple[int, int], float] = {}
@@ -111,7 +114,11 @@ def rounded(values: Mapping[float, float]) -> dict[float, float]:
             )
             places[place] = places.get(place, 0.0) + count
         if len(places) <= DISTINCT:
-            return {sign * 2.0 ** (step / steps): count for (sign, step), count in places.items()}
+            low, high = min(values), max(values)
+            return {
+                min(max(sign * 2.0 ** (step / steps), low), high): count
+                for (sign, step), count in places.items()
+            }
         steps /= 2
 
 

@@ -161,10 +161,16 @@ def test_a_percentile_of_few_values_can_be_left_out(store):
     assert evaluate(store, ignoring, NOW).state == "ALARM"
 
 
-def test_the_reason_of_a_whole_day_fits(store):
+def test_the_reason_of_a_whole_day_fits(store, monkeypatch):
     put(store, *(float(number) + 1000.123456789 for number in range(1440)))
+    written = []
+    original = json.dumps
+    monkeypatch.setattr(json, "dumps", lambda each: written.append(1) or original(each))
     found = evaluate(store, alarm(EvaluationPeriods=1440), NOW)
     assert found.state == "ALARM"
+    assert len(written) <= 50
     assert len(found.reason) <= 1023
     assert len(found.data) <= 4000
-    json.loads(found.data)
+    data = json.loads(found.data)
+    assert data["recentDatapoints"][-1] == data["evaluatedDatapoints"][0]["value"] > 2439
+    assert data["startDate"] == "2027-01-14T08:00:00.000+0000"

@@ -241,11 +241,12 @@ def test_a_state_that_is_set_lasts_until_the_next_evaluation(bench):
     assert bench.state() == "OK"
     error = refusal(bench, "SetAlarmState", AlarmName="none", StateValue="OK", StateReason="a test")
     assert (error.code, error.status) == ("ResourceNotFound", 404)
-    error = refusal(
-        bench, "SetAlarmState", AlarmName="high", StateValue="OK", StateReason="x",
-        StateReasonData="{",
-    )  # fmt: skip
-    assert error.code == "InvalidFormat"
+    for data in ("{", '{"value": NaN}', "[" * 4000):
+        error = refusal(
+            bench, "SetAlarmState", AlarmName="high", StateValue="OK", StateReason="x",
+            StateReasonData=data,
+        )  # fmt: skip
+        assert error.code == "InvalidFormat"
 
 
 def test_actions_of_each_state(bench):
@@ -403,6 +404,8 @@ BAD = [
     ({"ExtendedStatistic": "p50"}, "InvalidParameterCombination", "Exactly one"),
     ({"AlarmActions": ["http://"]}, "ValidationError", "'http://' is not a URL"),
     ({"OKActions": ["https://u:p@h/"]}, "ValidationError", "may not have a user"),
+    ({"Threshold": float("nan")}, "InvalidParameterValue", "The value nan for parameter Threshold"),
+    ({"Threshold": float("inf")}, "InvalidParameterValue", "for parameter Threshold"),
     ({"AlarmName": "a\nb"}, "InvalidParameterValue", "AlarmName"),
     ({"AlarmName": "\ud800"}, "InvalidParameterValue", "AlarmName"),
     ({"Dimensions": [{"Name": "a", "Value": "\t"}]}, "InvalidParameterValue", "Dimensions.member"),
@@ -490,9 +493,11 @@ def test_pages_and_bounds_of_the_history(bench, monkeypatch):
     assert len(bench.history(StartDate=since)) == 1
     assert len(bench.history(EndDate=since)) == 5
     assert bench.history(AlarmTypes=["LogAlarm"]) == []
-    huge = base64.urlsafe_b64encode(b"[1.0, 99999999999999999999999]").decode()
-    for token in ("é", "bnVsbA==", huge):
-        assert refusal(bench, "DescribeAlarmHistory", NextToken=token).code == "InvalidNextToken"
+    for content in ("é", "null", f"[1.0, {10**30}]", "[" * 100_000, "[1, 1]"):
+        token = base64.urlsafe_b64encode(content.encode()).decode()
+        for given in (content, token):
+            error = refusal(bench, "DescribeAlarmHistory", NextToken=given)
+            assert error.code == "InvalidNextToken"
     long_ago, far = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     assert len(bench.history(StartDate=long_ago, EndDate=far)) == 5
     bench.now += 31 * 86_400

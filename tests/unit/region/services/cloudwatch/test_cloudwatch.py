@@ -8,7 +8,7 @@ import pytest
 from tests.support.members import unread_members
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.cloudwatch import metric_queries
+from sagemaker_byoc.region.services.cloudwatch import metric_queries, metric_store
 from sagemaker_byoc.region.services.cloudwatch.cloudwatch import CloudWatch
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 from sagemaker_byoc.region.wire.operations import AwsError
@@ -220,6 +220,14 @@ def test_namespaces_that_are_refused(api, namespace):
     datum = {"MetricName": "m", "Value": 1.0}
     error = refusal(api, "PutMetricData", Namespace=namespace, MetricData=[datum])
     assert error.message == f"The value {namespace} for parameter Namespace is invalid."
+
+
+def test_a_full_store_is_not_an_error_that_sdks_try_again(api, monkeypatch):
+    monkeypatch.setattr(metric_store, "SERIES", 1)
+    data = [{"MetricName": name, "Value": 1.0} for name in "mx"]
+    assert api("PutMetricData", Namespace="n", MetricData=data) == {}
+    assert statistics(api, "SampleCount")[0]["SampleCount"] == 1
+    assert statistics(api, "SampleCount", name="x") == []
 
 
 def test_the_limit_of_metrics_counts_those_of_entities(api):

@@ -76,6 +76,15 @@ def test_percentiles_need_the_values_and_no_negative_one():
     assert parse_statistic("Sum")(mixed) == 4
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rounded_values_are_not_outside_the_extremes(seed):
+    draw = random.Random(seed)
+    found = Summary.of_values([draw.uniform(1, 1000) for _ in range(2000)])
+    for name in ("p0", "p99.9", "p100", "WM(0%:100%)"):
+        assert found.minimum <= parse_statistic(name)(found) <= found.maximum
+    assert sum(found.values.values()) == 2000
+
+
 def test_a_summary_of_many_values_stays_small_and_near():
     draw = random.Random(1)
     values = [draw.lognormvariate(8, 1) for _ in range(20_000)]

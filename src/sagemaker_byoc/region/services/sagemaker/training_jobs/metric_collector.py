@@ -6,6 +6,7 @@ search of the standard library can take forever, and block the whole region.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class MetricCollector:
             try:
                 value = float(text)
             except ValueError:
+                value = math.nan
+            if not math.isfinite(value):  # JSON has no NaN and no infinity, nor has CloudWatch
                 self._unreadable.setdefault(name, text)
                 continue
             with self._lock:
@@ -101,7 +104,7 @@ class MetricCollector:
             elif not pattern.groups:
                 why = "has no group ( ) around the number"
             elif name in self._unreadable:
-                why = f"found {self._unreadable[name]!r}, which is not a number"
+                why = f"found {self._unreadable[name]!r}, which is not a finite number"
             else:
                 why = "matched no line of the log"
             sentences.append(f"metric {name!r}: its regex {pattern.pattern!r} {why}")
