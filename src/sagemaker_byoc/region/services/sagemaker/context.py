@@ -24,6 +24,7 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.resources import Kind, Resources
 from sagemaker_byoc.region.services.sagemaker.tags import Tags
 from sagemaker_byoc.region.services.sagemaker.utilization import Utilization
+from sagemaker_byoc.region.wire.operations import AwsError
 
 Opened = TypeVar("Opened", bound=Resources)
 
@@ -76,7 +77,7 @@ class RegionContext:
 
     @cached_property
     def tags(self) -> Tags:
-        return Tags(self.state)
+        return Tags(self.state, self.check_arn)
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
@@ -99,6 +100,18 @@ class RegionContext:
     def resources(self, kind: Kind) -> Resources:
         """Open the resources of a kind, once."""
         return self.open(Resources(kind, self))
+
+    def check_arn(self, arn: str) -> None:
+        """Raise AwsError if no resource of the region has this ARN."""
+        for resources in self.kinds.values():
+            name = resources.name_in(arn)
+            if name is not None:
+                resources.get(name)
+                return
+        kinds = ", ".join(sorted(each.kind.resource for each in self.kinds.values()))
+        raise AwsError(
+            "ValidationException", f"{arn} is not the ARN of a resource of this region: {kinds}"
+        )
 
     def open(self, resources: Opened) -> Opened:
         """Note resources that a kind has derived."""

@@ -138,6 +138,11 @@ class Resources:
     def arn(self, name: str) -> str:
         return self._account.arn("sagemaker", f"{self.kind.resource}/{name}")
 
+    def name_in(self, arn: str) -> str | None:
+        """Return the name in the ARN of a resource of this kind, None for an ARN of another."""
+        start = self.arn("")
+        return arn.removeprefix(start) if arn.startswith(start) else None
+
     # ── documents ──
 
     def __iter__(self) -> Iterator[Parameters]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,8 +19,10 @@ class Tags:
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, check: Callable[[str], None] = lambda _arn: None) -> None:
+        """`check` raises AwsError if no resource has the ARN of a request."""
         self._folder = state / "sagemaker" / "tags"
+        self._check = check
 
     def operations(self) -> Operations:
         return {"AddTags": self._add, "ListTags": self._list, "DeleteTags": self._delete}
@@ -69,11 +71,13 @@ class Tags:
         return self._folder / f"{hashlib.sha256(arn.encode()).hexdigest()[:32]}.json"
 
     async def _add(self, parameters: Parameters) -> Parameters:
+        self._check(parameters["ResourceArn"])
         return {"Tags": tags.as_list(self.add(parameters["ResourceArn"], parameters["Tags"]))}
 
     async def _list(self, parameters: Parameters) -> Parameters:
         return {"Tags": tags.as_list(self.get(parameters["ResourceArn"]))}
 
     async def _delete(self, parameters: Parameters) -> Parameters:
+        self._check(parameters["ResourceArn"])
         self.remove(parameters["ResourceArn"], parameters["TagKeys"])
         return {}

@@ -87,6 +87,10 @@ class _Packages(Resources):
     def arn(self, name: str) -> str:
         return super().arn(name.replace(".", "/"))
 
+    def name_in(self, arn: str) -> str | None:
+        name = super().name_in(arn)
+        return None if name is None else name.replace("/", ".")
+
     def name_of(self, document: Parameters) -> str:
         return str(document.get("ModelPackageName") or document["ModelPackageGroupName"])
 

@@ -199,6 +199,11 @@ def test_tags(region):
     region.end()
     region.call("DeleteTrainingJob", TrainingJobName="job-1")
     assert region.call("ListTags", ResourceArn=arn)["Tags"] == []
+    gone = refusal(region.call, "AddTags", ResourceArn=arn, Tags=add)
+    assert gone.message == "Requested resource not found."
+    cluster = arn.replace("training-job", "cluster")
+    other = refusal(region.call, "DeleteTags", ResourceArn=cluster, TagKeys=["x"])
+    assert "is not the ARN of a resource of this region" in other.message
 
 
 def test_describe_holds_back_what_is_no_news(region, monkeypatch):
