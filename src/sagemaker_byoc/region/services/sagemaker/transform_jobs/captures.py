@@ -1,4 +1,4 @@
-"""Data capture of a transform job: manifests of the objects that went in and came out.
+"""Data capture of a transform job: manifests of the objects that it read and wrote.
 
     DESTINATION/input/yyyy/mm/dd/hh/ID.json      [{"prefix": "s3://in/data/"}, "a.csv", …]
     DESTINATION/output/yyyy/mm/dd/hh/ID.json     [{"prefix": "s3://out/at/"}, "a.csv.out", …]

@@ -1,4 +1,4 @@
-"""What a job does with records before and after the model: filters, the join, inference ids.
+"""Processing of records before and after the model: filters, the join, inference ids.
 
 Source: developer guide, batch-transform-data-processing, model-monitor-data-capture-batch. A row of
 CSV is an array of columns, which keep their quotes; it can't contain a newline.
@@ -74,7 +74,7 @@ class Processing:
         return self.joins or is_filtered or self.inference_time is not None
 
     def prepare(self, record: bytes) -> bytes:
-        """Return what the model gets of a record. Raise RecordError."""
+        """Return the part of a record that the model gets. Raise RecordError."""
         if not self.filters_input:
             return record
         try:
@@ -140,9 +140,10 @@ class Processing:
         return self.output_filter.columns(given + _columns(output))
 
     def _outer(self, record: bytes, output: bytes) -> list[bytes] | None:
-        """Return what `_filtered` does, if it is the record's first columns and the answer's last.
+        """Return what `_filtered` returns, without a split of the columns in between.
 
-        The columns between them are not looked at. Return None for any other filter or row.
+        Return None if the filter selects more than the record's first and the answer's last
+        columns, or if a row has quotes.
         """
         numbers = self.output_filter.numbers
         if not (numbers and self.joins) or b'"' in record or b'"' in output:
@@ -193,7 +194,7 @@ def _columns(row: bytes) -> list[bytes]:
 
 
 def _parsed(text: bytes) -> Any:
-    """Raise ValueError for what is not UTF-8 or not JSON."""
+    """Return the value. Raise ValueError if the text is not UTF-8 or not JSON."""
     try:
         return json.loads(text.decode())
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
-"""What a job sends at a time: what the request says, else the container, else SageMaker's defaults.
+"""The limits of a job: those of the request, else of the container, else SageMaker's defaults.
 
 Source: developer guide, your-algorithms-batch-code. The container answers GET /execution-parameters
-with a JSON object; it need not know the request.
+with a JSON object, or with an error if it does not know this path.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def effective(asked: Limits, pool: Pool) -> tuple[Effective, list[str]]:
 
 
 async def _ask(pool: Pool) -> Any:
-    """Return what the container answers; an empty object if it does not know the request."""
+    """Return the container's answer; an empty object if it does not know the path."""
     try:
         reply = await pool.request(_HEAD, timeout=_SECONDS)
         body = await reply.read(_LIMIT)

@@ -1,8 +1,8 @@
-"""Requests of a job to the containers of an instance: heads, retries, and the words of failures.
+"""Requests of a job to the containers of an instance: heads, retries, messages of failures.
 
-Source of the words: logs of failed jobs that users have published (sagemaker-python-sdk#1882,
-#1951, amazon-sagemaker-examples#2855). SageMaker does not say which answers it sends again: here a
-client error, which the same request would get again, is final.
+Source of the messages: logs of failed jobs that users have published (sagemaker-python-sdk#1882,
+#1951, amazon-sagemaker-examples#2855). SageMaker does not document which requests it retries. Here
+a client error is final, because the same request would get it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sagemaker_byoc.region.containers.http_reply import (
 T = TypeVar("T")
 
 ANSWER_LIMIT = 100 << 20
-"""Bytes of an answer that is held in memory until it is its turn."""
+"""Most bytes of an answer; it is held in memory until those before it are stored."""
 _MESSAGE_LIMIT = 2048
 """Bytes of a container's error that are kept."""
 _DELAYS = (0.1, 0.5, 2.0)
@@ -67,7 +67,7 @@ class Target(Protocol):
         ...
 
     async def until_healthy(self) -> bool:
-        """Wait until requests may be sent; return False if that will not be."""
+        """Wait until requests may be sent; return False if the instance is given up."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The content of an object as records, and records as the bodies of requests, in bounded memory."""
+"""Split the content of an object into records and the bodies of requests, in bounded memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Split(StrEnum):
 
 
 class RecordError(Exception):
-    """An object that is not what the request says, or that has a record over the limit."""
+    """The content of an object does not match the request, or a record is over the limit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,14 +55,14 @@ class Lines(Collection[bytes]):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one request sends; `records` are its lines as they are, if the job processes them."""
+    """What one request sends; `records` are its unchanged lines, if the job processes them."""
 
     body: bytes
     records: Collection[bytes] = ()
 
 
 Prepare = Callable[[bytes], bytes]
-"""Return what the model gets of a record."""
+"""Return the part of a record that the model gets."""
 
 
 def chunks(file: BinaryIO, where: str, *, gunzip: bool) -> Iterator[bytes]:
@@ -220,7 +220,7 @@ def _packed(records: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 
 class _Reader:
-    """Exact reads of what comes in chunks."""
+    """Reads of exact sizes from an iterator of chunks."""
 
     def __init__(self, source: Iterable[bytes]) -> None:
         self._source = iter(source)

@@ -1,4 +1,4 @@
-"""Transform jobs of the region: their requests, on models that any client has created here."""
+"""Transform jobs of the region: their operations, and the checks of a request."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TransformJobs(Jobs[TransformRun]):
         return new_document(request, self.resources.arn(plan.name)), run
 
     def _variant(self, plan: TransformPlan) -> VariantPlan:
-        """Return the model as it is now: the job does not notice when it is deleted."""
+        """Return the model as it is now; a later deletion does not affect the job."""
         variant = VariantPlan.from_document(
             {
                 "VariantName": "AllTraffic",
@@ -67,7 +67,7 @@ class TransformJobs(Jobs[TransformRun]):
         if any(each.models for each in variant.containers):
             raise invalid(
                 f"Model {plan.model} is a multi-model container. The requests of a transform job "
-                "name no model: create a model of one archive"
+                "do not name a model: create a model of one archive"
             )
         if variant.is_direct:
             raise invalid(

@@ -1,4 +1,4 @@
-"""A CreateTransformJob request, checked and typed: what the job will do."""
+"""The plan of a transform job: its CreateTransformJob request, checked and typed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the job sends at a time. A member is None, or 0, if the request leaves it open."""
+    """The limits in the request. A member is None, or 0, if the request leaves it open."""
 
     concurrent: int | None
     megabytes: int | None
@@ -100,7 +100,7 @@ class TransformPlan:
 
 
 def plan_of(request: Request) -> TransformPlan:
-    """Return the plan. Raise AwsError for what can't be run as requested."""
+    """Return the plan. Raise AwsError if the region can't run what is requested."""
     given, wanted = request["TransformInput"], request["TransformOutput"]
     split = Split(given.get("SplitType") or "None")
     ends_lines = wanted.get("AssembleWith") == "Line"
@@ -143,7 +143,7 @@ def _instances(resources: Request) -> int:
 
 
 def _source(source: Request, instances: int) -> ChannelPlan:
-    """Return the input as a channel whose objects are dealt to the instances by key."""
+    """Return the input as a channel whose objects are shared among the instances by key."""
     data_type = source["S3DataType"]
     if data_type not in {DataType.PREFIX.value, DataType.MANIFEST.value}:
         raise invalid(
@@ -190,7 +190,7 @@ def _limits(request: Request) -> Limits:
 
 
 def _processing(request: Request, split: Split, *, ends_lines: bool) -> Processing | None:
-    """Return what is done with records; None if they are passed on as they are."""
+    """Return how records are processed; None if they are passed on unchanged."""
     asked = request.get("DataProcessing") or {}
     capture = request.get("DataCaptureConfig") or {}
     given, wanted = request["TransformInput"], request["TransformOutput"]
@@ -237,7 +237,7 @@ def _processing(request: Request, split: Split, *, ends_lines: bool) -> Processi
 def _check_side(
     cause: str, path: JsonPath, media: Media | None, where: str, given: str | None
 ) -> None:
-    """Raise AwsError if what `cause` names can't be done with records of the type `given`."""
+    """Raise AwsError if `cause`, a member of the request, can't process the type `given`."""
     if media is None:
         known = ", ".join(each.value for each in Media)
         raise invalid(f"{cause} needs {where} to be one of {known}, not {given!r}")
@@ -256,7 +256,7 @@ def _path(asked: Request, member: str) -> JsonPath:
 
 
 def _header(value: str | None, where: str) -> str | None:
-    """Return a value for a header, None if it is empty. Raise AwsError for one that can't be."""
+    """Return the value, None if it is empty. Raise AwsError if it can't be a header."""
     if value and not (value.isascii() and value.isprintable()):
         raise invalid(f"{where} {value!r} is not a media type")
     return value or None

@@ -1,6 +1,6 @@
-"""One transform job of the region: instances are started, sent the objects, and stopped.
+"""One transform job: start its instances, send them the objects, stop them.
 
-The job has a thread with an event loop, so that its work does not delay the region's answers.
+Each job has a thread with an event loop, so that its work does not delay the region's answers.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from sagemaker_byoc.region.wire.operations import AwsError
 LOG = logging.getLogger(__name__)
 
 _LOOK = 0.05
-"""Seconds between two looks at an instance that is being replaced."""
+"""Seconds between two checks of an instance whose container is replaced."""
 _UNHEALTHY = (
     "Model container failed to respond to ping; Please ensure /ping endpoint is implemented and "
     "responds with an HTTP 200 status code."
@@ -108,7 +108,7 @@ class TransformRun(JobRun):
         return partial(self._complete, None)
 
     def _discard(self) -> None:
-        """Remove the outputs: SageMaker does not store those of a job that is stopped."""
+        """Remove the outputs: SageMaker stores none of a job that is stopped."""
         for item in self._objects.stored:
             key = self._plan.output_key(item.relative)
             try:
@@ -119,12 +119,12 @@ class TransformRun(JobRun):
     # ── on the job's event loop ──
 
     async def _until_stopped(self, items: Sequence[Item]) -> None:
-        """Raise CancelledError once a stop is requested, EndpointError."""
+        """Transform the items. Raise CancelledError if a stop is requested, EndpointError."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
         def cancel() -> None:
-            if not task.cancelling():  # a second request must not end the clean-up
+            if not task.cancelling():  # a second cancellation would interrupt the clean-up
                 task.cancel()
 
         def on_stop() -> None:
@@ -153,7 +153,7 @@ class TransformRun(JobRun):
             await to_the_end(fleet.stop(drain=0))
 
     def _containers(self) -> tuple[ContainerPlan, ...]:
-        """Return the model's containers, with the variables of the job, which win."""
+        """Return the model's containers with the variables of the job, which take precedence."""
         own = _variables(self._plan, self._context.account.arn)
         return tuple(
             replace(each, environment={**own, **each.environment, **self._plan.environment})
@@ -194,7 +194,7 @@ class TransformRun(JobRun):
 
 
 class DataLog:
-    """The stream in which SageMaker writes why objects of an instance have failed."""
+    """The log stream of an instance with the limits, and the cause of each failed object."""
 
     def __init__(self, stream: LastingStream) -> None:
         self._stream = stream
@@ -221,8 +221,8 @@ class DataLog:
 class _Target:
     """An instance as the sender sees it.
 
-    A container that does not answer /ping while it works on a request is not ill: requests wait
-    only after one has failed.
+    A container that works on a request may not answer /ping and is still healthy. So requests wait
+    for its health only after one has failed.
     """
 
     def __init__(self, instance: Instance) -> None:
@@ -256,13 +256,13 @@ def _purpose(job: TransformJob, epoch: int) -> Purpose:
             job.kind.group, {"Host": f"{job.name}/{instance}"}, instance
         ),
         unhealthy=lambda _: _UNHEALTHY,
-        # It may work on a request all this time, and then need as long as an endpoint's.
+        # A request may keep it busy for `seconds`; then it has as long as an endpoint's container.
         ill_seconds=job.plan.seconds + ILL_SECONDS,
     )
 
 
 def _variables(plan: TransformPlan, arn: Callable[[str, str], str]) -> dict[str, str]:
-    """Return the variables of a transform job; of the last three, those that the request sets."""
+    """Return the variables of a transform job; the last three only if the request sets them."""
     limits = plan.limits
     found = {
         variables.BATCH_TRANSFORM: "true",

@@ -1,7 +1,8 @@
-"""The objects of a job through its model: read, sent in batches, answered in order, and stored.
+"""Transformation of objects: read them, send them in batches, store the answers in order.
 
-An instance is sent the job's number of requests at a time, of one object or of several. An object's
-output appears when it is complete; an object that fails has none, and the others continue.
+An instance gets at most `Effective.concurrent` requests at a time, for one object or for several.
+The output of an object appears when it is complete. If an object fails, it has no output, and the
+job transforms the others.
 """
 
 from __future__ import annotations
@@ -44,26 +45,26 @@ from sagemaker_byoc.region.services.sagemaker.transform_jobs.transform_plan impo
 from sagemaker_byoc.region.wire.operations import AwsError
 
 _TOGETHER = 256 << 10
-"""Bytes that a thread reads or writes at a time, at least: a change of threads takes as long."""
+"""Least bytes that a thread reads or writes at a time: switching threads takes as long."""
 _MOST_TOGETHER = 64
-"""Batches that are read at a time, at most."""
+"""Most batches that are read at a time."""
 _AHEAD = 2
-"""Batches of an instance that are sent or wait for an earlier answer, per request at a time."""
+"""Batches of an instance that are sent or wait for an earlier answer, per concurrent request."""
 _MOST_WAITING = 100 << 20
-"""Bytes of answers that wait; above them an object sends nothing until its first is written."""
+"""Bytes of waiting answers above which an object sends nothing until its oldest is written."""
 _MOST_KEPT = 512
-"""Answers that are written at a time, at most."""
+"""Most answers that are written at a time."""
 LISTED = 10
 """Failures that are kept for the job's reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
-    """The limits of a job once its containers were asked for theirs."""
+    """The limits of a job, after its container was asked for its own."""
 
     concurrent: int
     megabytes: int
-    """0: an object is one request, in chunks."""
+    """0 sends an object as one request, in chunks."""
     strategy: Strategy
 
     @property
@@ -88,7 +89,7 @@ class ObjectResults:
 
     @property
     def reason(self) -> str:
-        """Return the FailureReason: SageMaker's sentence for the first failure, and which ones."""
+        """Return the FailureReason: SageMaker's sentence, then the first failed objects."""
         side = self.first[0][1].side
         found = [f"{item.bucket}/{item.key}: {error}" for item, error in self.first]
         more = self.failed - len(found)
@@ -104,7 +105,7 @@ OnFailure: TypeAlias = Callable[[Item, TransformError], None]
 
 @dataclass(slots=True, kw_only=True)
 class Transformation:
-    """The share of one instance; `on_failure` is called once for each object that fails."""
+    """The work of one instance; `on_failure` is called once for each object that fails."""
 
     plan: TransformPlan
     processing: Processing | None
@@ -116,7 +117,7 @@ class Transformation:
     on_failure: OnFailure
     _slots: asyncio.Semaphore = field(init=False)
     _objects: int = field(init=False, default=0)
-    """Objects that are read at a time."""
+    """Number of objects under way."""
     _waiting: int = field(init=False, default=0)
     """Bytes of the answers that wait for an earlier one."""
 
@@ -129,7 +130,7 @@ class Transformation:
         return self.limits.megabytes == 0 and is_whole and self.processing is None
 
     async def run(self, items: Sequence[Item]) -> None:
-        """Transform the objects in their order. A cancellation leaves no unfinished output."""
+        """Transform the objects in order. A cancellation leaves no unfinished output."""
         waiting = iter(items)
         self._objects = min(self.limits.concurrent, len(items))
         async with asyncio.TaskGroup() as group:
@@ -158,7 +159,7 @@ class Transformation:
             raise TransformError(Side.CLIENT, str(error)) from error
         except AnswerError as error:
             raise TransformError(Side.ALGORITHM, str(error)) from error
-        except AwsError as error:  # an object or a bucket that is gone
+        except AwsError as error:  # the object or the bucket does not exist any more
             raise TransformError(Side.CLIENT, error.message) from error
         except OSError as error:
             raise TransformError(Side.INTERNAL, str(error)) from error
@@ -188,7 +189,7 @@ class Transformation:
             await finish(transfer.close)
 
     def _is_full_with(self, pending: int) -> bool:
-        """Return whether an object has its share of what may wait. Its first request needs none."""
+        """Return whether an object with so many `pending` requests must wait for its oldest."""
         share = _AHEAD * self.limits.concurrent // self._objects
         return pending >= share or self._waiting >= _MOST_WAITING
 
@@ -202,7 +203,7 @@ class Transformation:
 
     def _start(self, batch: Batch) -> asyncio.Task[bytes]:
         task = asyncio.create_task(self.sender.ask(batch.body))
-        # Not by the task itself: one that is cancelled before its first step does nothing.
+        # Not in the task itself: if it is cancelled before its first step, its code does not run.
         task.add_done_callback(self._on_answer)
         return task
 
@@ -213,7 +214,7 @@ class Transformation:
     # ── a stream ──
 
     async def _stream(self, item: Item) -> None:
-        """Send the whole object as one request, in chunks, and store the answer as it comes."""
+        """Send the whole object as one request, in chunks, and store the answer as it arrives."""
         finish = self.threads.finish
         async with self._slots:
             transfer = await finish(_Transfer.open, self, item)
@@ -239,7 +240,7 @@ def _size(answer: asyncio.Task[bytes]) -> int:
 
 
 class _Transfer:
-    """An object that is read, and its output that is written, each by one thread at a time."""
+    """An open object and the writer of its output, each used by one thread at a time."""
 
     def __init__(self, job: Transformation, item: Item, file: BinaryIO, writer: Writer) -> None:
         plan, limits, self._processing = job.plan, job.limits, job.processing
@@ -262,7 +263,7 @@ class _Transfer:
                 self._chunks, plan.split, limits.bytes, prepare, is_single=is_single
             )
         self._reading = threading.Lock()
-        """Held while an upload reads, which may continue after the answer has come."""
+        """Held while the upload reads, which may continue after the answer has arrived."""
         self._ends = ExitStack()
         self._ends.enter_context(file)
         self._ends.enter_context(writer)
@@ -280,7 +281,7 @@ class _Transfer:
         return cls(job, item, os.fdopen(descriptor, "rb", buffering=0), writer)
 
     def read(self) -> list[Batch]:
-        """Return the next batches, so many that a change of threads pays; none at the end."""
+        """Return the next batches, enough to be worth a thread; none at the end."""
         found: list[Batch] = []
         size = 0
         for batch in islice(self._batches, _MOST_TOGETHER):
@@ -297,7 +298,7 @@ class _Transfer:
     def is_full_with(self, of: Records, answer: bytes, *, is_part: bool = False) -> bool:
         """Keep an answer; return whether `flush` should write what is kept.
 
-        `is_part`: it is a part of a longer one, which need not end with a line.
+        `is_part`: it is a part of a longer answer, after which no line ends.
         """
         self._kept.append((of, answer, is_part))
         self._size += len(answer) + (len(of.text) if isinstance(of, Lines) else sum(map(len, of)))
