@@ -10,22 +10,23 @@ import json
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sagemaker_byoc.region.core import bounded_http
 from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.urls import is_url
 from sagemaker_byoc.region.services.cloudwatch.alarm_changes import AlarmChange
 from sagemaker_byoc.region.services.cloudwatch.alarm_history import ACTION, AlarmHistory
 
 LOG = logging.getLogger(__name__)
 
 QUEUED = 1000
-"""Actions that may wait; further ones fail."""
+"""URLs, and ARNs, that may wait; further ones fail."""
 HTTP_SECONDS = 10.0
 _CLOSING_SECONDS = 5.0
-URLS = ("http://", "https://")
 
 AlarmAction: TypeAlias = Callable[[AlarmChange, str], None]
 """A function of a change and the action's ARN or URL. What it raises is the history's error."""
@@ -38,18 +39,60 @@ class _Kind:
     is_repeated: bool
 
 
+_Item: TypeAlias = tuple[AlarmChange, str]
+
+
+class _Worker:
+    """A thread that runs items one after the other. It starts with the first one."""
+
+    def __init__(self, run: Callable[[_Item], None]) -> None:
+        self._run = run
+        self._queue: queue.Queue[_Item | None] = queue.Queue(QUEUED)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def put(self, item: _Item) -> None:
+        """Raise queue.Full if `QUEUED` items wait already."""
+        with self._lock:
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(
+                    target=self._run_all, name="byoc-alarm-actions", daemon=True
+                )
+                self._thread.start()
+        self._queue.put_nowait(item)
+
+    def close(self, deadline: float) -> None:
+        """Run what is queued until `deadline`, a time of time.monotonic. Idempotent."""
+        with self._lock:
+            self._is_closed = True
+            thread = self._thread
+        if thread is None:
+            return
+        try:
+            self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Full:
+            return
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _run_all(self) -> None:
+        while (item := self._queue.get()) is not None:
+            self._run(item)
+
+
 class AlarmActions:
-    """Runs actions one after the other, in a thread of its own, and records their outcomes."""
+    """Runs the actions of URLs in one thread and those of ARNs in another; records their outcomes.
+
+    A URL that does not answer delays other URLs only.
+    """
 
     def __init__(self, history: AlarmHistory, account: Account, clock: Callable[[], float]) -> None:
         self._history = history
         self._account = account
         self._clock = clock
-        self._kinds = [_Kind(prefix, self._post, is_repeated=False) for prefix in URLS]
-        self._queue: queue.Queue[tuple[AlarmChange, str] | None] = queue.Queue(QUEUED)
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._is_closed = False
+        self._kinds: list[_Kind] = []
+        self._urls = _Worker(self._run)
+        self._arns = _Worker(self._run)
 
     def register(self, prefix: str, run: AlarmAction, *, is_repeated: bool = False) -> None:
         """Let `run` do the actions that begin with `prefix`.
@@ -71,46 +114,32 @@ class AlarmActions:
                 error = "not delivered: this local region has nothing that answers it"
                 self._record(change, action, error)
                 continue
-            self._begin()
+            worker = self._urls if is_url(action) else self._arns
             try:
-                self._queue.put_nowait((change, action))
+                worker.put((change, action))
             except queue.Full:
                 self._record(change, action, f"not delivered: {QUEUED} actions wait already")
 
     def close(self) -> None:
         """Run what is queued, for at most 5 s. Idempotent."""
-        with self._lock:
-            self._is_closed = True
-            thread = self._thread
-        if thread is None:
-            return
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        for worker in (self._arns, self._urls):
+            worker.close(deadline)
+
+    def _run(self, item: _Item) -> None:
+        change, action = item
+        kind = self._find(action)
+        assert kind is not None, action
         try:
-            self._queue.put(None, timeout=_CLOSING_SECONDS)
-        except queue.Full:
-            return
-        thread.join(_CLOSING_SECONDS)
-
-    def _begin(self) -> None:
-        with self._lock:
-            if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(
-                    target=self._run, name="byoc-alarm-actions", daemon=True
-                )
-                self._thread.start()
-
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            change, action = item
-            kind = self._find(action)
-            assert kind is not None, action
-            try:
-                kind.run(change, action)
-                error = ""
-            except Exception as failure:  # noqa: BLE001 - the history has it
-                error = str(failure) or type(failure).__name__
-            self._record(change, action, error)
+            kind.run(change, action)
+            error = ""
+        except Exception as failure:  # noqa: BLE001 - the history has it
+            error = str(failure) or type(failure).__name__
+        self._record(change, action, error)
 
     def _find(self, action: str) -> _Kind | None:
+        if is_url(action):
+            return _Kind(action, self._post, is_repeated=False)
         return next((each for each in self._kinds if action.startswith(each.prefix)), None)
 
     def _record(self, change: AlarmChange, action: str, error: str) -> None:

@@ -170,11 +170,15 @@ class AlarmBook:
         document = self._document(name)
         return None if document is None else document["tags"]
 
-    def set_tags(self, name: str, tags: Mapping[str, str]) -> None:
+    def change_tags(
+        self, name: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]
+    ) -> None:
+        """Give an alarm the tags that `change` makes of its tags. Raise what it raises."""
         with self._lock:
             document = self._document(name)
             if document is not None:
-                self._records.put(self._names[name], {**document, "tags": dict(tags)})
+                tags = dict(change(document["tags"]))
+                self._records.put(self._names[name], {**document, "tags": tags})
 
     def close(self) -> None:
         self.actions.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -29,6 +30,7 @@ class AlarmTicker:
         self._clock = clock
         self._due: dict[str, tuple[datetime, float]] = {}
         """When each alarm is evaluated next, and the time of the configuration that says so."""
+        self._early: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="byoc-alarms", daemon=True)
 
@@ -41,9 +43,15 @@ class AlarmTicker:
         if self._thread.is_alive():
             self._thread.join(_CLOSING_SECONDS)
 
+    def expedite(self, name: str) -> None:
+        """Let the next tick evaluate an alarm. From any thread."""
+        self._early.put(name)
+
     def tick(self) -> None:
         """Evaluate the alarms that are due now."""
         now = self._clock()
+        while not self._early.empty():
+            self._due.pop(self._early.get(), None)
         due: dict[str, tuple[datetime, float]] = {}
         for name in self._book:
             known = self._due.get(name)

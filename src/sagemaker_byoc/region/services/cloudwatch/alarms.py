@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sagemaker_byoc.region.core import paging
+from sagemaker_byoc.region.core import paging, tags
 from sagemaker_byoc.region.core.urls import check_url, is_url, require_owner
 from sagemaker_byoc.region.services.cloudwatch.alarm_book import ALARMS, AlarmBook, FullError
 from sagemaker_byoc.region.services.cloudwatch.alarm_evaluation import (
@@ -26,7 +26,6 @@ from sagemaker_byoc.region.services.cloudwatch.summaries import SIMPLE, parse_st
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 PAGE = 50
-TAGS = 50
 _DAY, _WEEK, _HOUR = 86_400, 7 * 86_400, 3600
 _PERIODS = frozenset({10, 20, 30})
 _REQUIRED = ("MetricName", "Namespace", "Period", "Threshold")
@@ -53,8 +52,10 @@ _REFUSED = {
 
 
 class Alarms:
-    def __init__(self, book: AlarmBook) -> None:
+    def __init__(self, book: AlarmBook, expedite: Callable[[str], None]) -> None:
+        """`expedite` lets an alarm be evaluated soon."""
         self._book = book
+        self._expedite = expedite
 
     def operations(self) -> Operations:
         return {
@@ -73,9 +74,9 @@ class Alarms:
 
     def _put(self, parameters: Parameters) -> Parameters:
         configuration = _read_alarm(parameters)
-        tags = _read_tags(parameters.get("Tags", ()))
+        given = _merged({}, parameters.get("Tags", ()))
         try:
-            self._book.put(configuration, tags)
+            self._book.put(configuration, given)
         except FullError:
             raise AwsError(
                 "LimitExceeded",
@@ -159,6 +160,7 @@ class Alarms:
             raise AwsError(
                 "ResourceNotFound", f"{parameters['AlarmName']} is not an alarm", status=404
             )
+        self._expedite(parameters["AlarmName"])
         return {}
 
     def _delete(self, parameters: Parameters) -> Parameters:
@@ -175,32 +177,27 @@ class Alarms:
         return {}
 
     def _list_tags(self, parameters: Parameters) -> Parameters:
-        _, tags = self._tagged(parameters)
-        return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+        return {"Tags": tags.as_list(self._book.tags(self._tagged(parameters)) or {})}
 
     def _tag(self, parameters: Parameters) -> Parameters:
-        name, tags = self._tagged(parameters)
-        merged = {**tags, **_read_tags(parameters["Tags"])}
-        if len(merged) > TAGS:
-            raise _too_many_tags()
-        self._book.set_tags(name, merged)
+        new = parameters["Tags"]
+        self._book.change_tags(self._tagged(parameters), lambda old: _merged(old, new))
         return {}
 
     def _untag(self, parameters: Parameters) -> Parameters:
-        name, tags = self._tagged(parameters)
         keys = parameters["TagKeys"]
-        self._book.set_tags(name, {key: tags[key] for key in tags if key not in keys})
+        self._book.change_tags(self._tagged(parameters), lambda old: tags.without(old, keys))
         return {}
 
-    def _tagged(self, parameters: Parameters) -> tuple[str, dict[str, str]]:
+    def _tagged(self, parameters: Parameters) -> str:
+        """Return the name of the alarm of an ARN. Raise AwsError if there is none."""
         arn = parameters["ResourceARN"]
-        name = arn.partition(":alarm:")[2]
-        tags = self._book.tags(name) if arn == self._book.arn(name) else None
-        if tags is None:
+        name: str = arn.partition(":alarm:")[2]
+        if arn != self._book.arn(name) or self._book.tags(name) is None:
             raise AwsError(
                 "ResourceNotFoundException", f"{arn} is not an alarm of this region", status=404
             )
-        return name, tags
+        return name
 
     def _found(self, names: Iterable[str]) -> list[dict[str, Any]]:
         return [alarm for name in names if (alarm := self._book.get(name)) is not None]
@@ -292,11 +289,14 @@ def _check_option(parameters: Parameters, name: str, options: Iterable[str]) -> 
         )
 
 
-def _read_tags(documents: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    tags = {each["Key"]: each["Value"] for each in documents}
-    if len(tags) > TAGS:
-        raise _too_many_tags()
-    return tags
+def _merged(old: Mapping[str, str], new: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    try:
+        return tags.merged(old, new)
+    except tags.TooManyTagsError:
+        text = f"An alarm can have at most {tags.MOST} tags."
+        raise AwsError("InvalidParameterValue", text) from None
+    except tags.ReservedTagError as error:
+        raise AwsError("InvalidParameterValue", str(error)) from None
 
 
 def _refuse_constant(name: str) -> None:
@@ -306,10 +306,6 @@ def _refuse_constant(name: str) -> None:
 
 def _actions(alarm: Mapping[str, Any]) -> list[str]:
     return [action for name in _ACTIONS for action in alarm[name]]
-
-
-def _too_many_tags() -> AwsError:
-    return AwsError("InvalidParameterValue", f"An alarm can have at most {TAGS} tags.")
 
 
 def _invalid(text: str) -> AwsError:

@@ -57,7 +57,7 @@ class CloudWatch:
             "GetMetricStatistics": self._get_statistics,
             "ListMetrics": self._list_metrics,
             "PutMetricData": self._put_data,
-            **Alarms(self._book).operations(),
+            **Alarms(self._book, self._ticker.expedite).operations(),
         }
 
     def _end(self) -> None:

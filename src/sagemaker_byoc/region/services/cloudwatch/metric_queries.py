@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -296,7 +295,7 @@ def _has_dimensions(metric: Metric, filters: Iterable[tuple[str, str | None]]) -
 
 
 def _token(index: int, place: tuple[int, str] | None) -> str:
-    return base64.urlsafe_b64encode(json.dumps([index, place]).encode()).decode()
+    return paging.encode([index, place])
 
 
 def _parse_token(token: str | None) -> tuple[int, tuple[int, str] | None]:
@@ -304,11 +303,11 @@ def _parse_token(token: str | None) -> tuple[int, tuple[int, str] | None]:
     if token is None:
         return 0, None
     try:
-        match json.loads(base64.urlsafe_b64decode(token.encode())):
+        match paging.decode(token):
             case [int(index), None] if index >= 0:
                 return index, None
             case [int(index), [int(time), str(unit)]] if index >= 0:
                 return index, (time, unit)
-    except ValueError:
+    except paging.TokenError:
         pass
     raise AwsError("InvalidNextToken", "Request parameter NextToken is invalid")

@@ -6,12 +6,14 @@ import asyncio
 import base64
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from tests.support.members import unread_members
 
+from sagemaker_byoc.region.core import bounded_http
 from sagemaker_byoc.region.core.account import CALLER, Account, Principal
 from sagemaker_byoc.region.services.cloudwatch import alarm_actions, alarm_book, alarm_history
 from sagemaker_byoc.region.services.cloudwatch.cloudwatch import CloudWatch
@@ -237,7 +239,7 @@ def test_a_state_that_is_set_lasts_until_the_next_evaluation(bench):
     bench.minute(10.0)
     bench("SetAlarmState", AlarmName="high", StateValue="ALARM", StateReason="a test")
     assert bench.state() == "ALARM"
-    bench.minute(10.0)
+    bench.tick()
     assert bench.state() == "OK"
     error = refusal(bench, "SetAlarmState", AlarmName="none", StateValue="OK", StateReason="a test")
     assert (error.code, error.status) == ("ResourceNotFound", 404)
@@ -333,6 +335,23 @@ def test_actions_that_wait_are_bounded(bench, monkeypatch):
     bench.put(AlarmName="low", AlarmActions=["arn:2", "arn:3"])
     bench("SetAlarmState", AlarmName="low", StateValue="ALARM", StateReason="a test")
     assert bench.history(AlarmName="low")[0] == "Failed to execute action arn:3"
+    go.set()
+
+
+def test_a_url_that_never_answers_delays_no_arn(bench, monkeypatch):
+    asked, go, done = threading.Event(), threading.Event(), threading.Event()
+
+    def wait(*_, **__):
+        asked.set()
+        assert go.wait(30)
+        return 200
+
+    monkeypatch.setattr(bounded_http, "send", wait)
+    bench.cloudwatch.actions.register("arn:mine:", lambda change, arn: done.set())
+    bench.put(AlarmActions=["http://127.0.0.1:1/", "arn:mine:x"])
+    bench.minute(95.0)
+    assert asked.wait(30)
+    assert done.wait(30)
     go.set()
 
 
@@ -514,9 +533,26 @@ def test_tags(bench):
     assert bench("ListTagsForResource", **arn)["Tags"] == [{"Key": "a", "Value": "3"}]
     many = [{"Key": str(number), "Value": ""} for number in range(50)]
     assert refusal(bench, "TagResource", **arn, Tags=many).code == "InvalidParameterValue"
+    reserved = [{"Key": "aws:x", "Value": ""}]
+    assert "aws:" in refusal(bench, "TagResource", **arn, Tags=reserved).message
+    assert "aws:" in refusal(bench.put, AlarmName="other", Tags=reserved).message
+    assert len(bench("ListTagsForResource", **arn)["Tags"]) == 1
     for other in ("arn:aws:cloudwatch:us-east-1:000000000000:alarm:none", "arn:alarm:high"):
         error = refusal(bench, "ListTagsForResource", ResourceARN=other)
         assert error.code == "ResourceNotFoundException"
+
+
+def test_tags_of_requests_at_the_same_time_are_all_kept(bench):
+    bench.put()
+    arn = {"ResourceARN": bench.alarm()["AlarmArn"]}
+
+    def tag(prefix):
+        for number in range(5):
+            bench("TagResource", **arn, Tags=[{"Key": f"{prefix}{number}", "Value": ""}])
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(tag, "abcdefgh"))
+    assert len(bench("ListTagsForResource", **arn)["Tags"]) == 40
 
 
 def test_the_number_of_alarms_is_bounded(bench, monkeypatch):
