@@ -136,7 +136,7 @@ def test_one_of_many_that_add_a_name_at_once_succeeds(projects):
     refused = []
 
     def add():
-        start.wait(10)
+        start.wait(60)
         try:
             projects.add("one", projects.new("one"))
         except AwsError as error:
@@ -146,7 +146,7 @@ def test_one_of_many_that_add_a_name_at_once_succeeds(projects):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert refused == ["ValidationException"] * 7
 
 

@@ -290,7 +290,7 @@ def test_a_stop(play):
         await region.create()
         await until(lambda: region.engine.started, "the container")
         assert await asyncio.to_thread(region.engine.started[0].waiting.acquire, True, BOUND)
-        assert region.outputs() == {"a.out": b"whole\n"}
+        await until(lambda: region.outputs() == {"a.out": b"whole\n"}, "the first output")
         await region.call("StopTransformJob", TransformJobName="job")
         found = await region.end()
         assert (found["TransformJobStatus"], region.outputs()) == ("Stopped", {})

@@ -211,6 +211,8 @@ def test_answers_keep_their_order(store, concurrent, pause):
     put(store, a=b"".join(lines), b=b"".join(reversed(lines)))
 
     async def answer(body, headers):
+        while pause and model.most < concurrent:
+            await asyncio.sleep(0)
         await asyncio.sleep(pause if int(body) % 7 == 0 else 0)
         return 200, body
 
