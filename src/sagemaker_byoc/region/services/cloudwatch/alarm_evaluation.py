@@ -73,7 +73,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Datum:
+class _PeriodValue:
     start: int
     value: float | None
     samples: float
@@ -102,7 +102,7 @@ def evaluate(store: MetricStore, alarm: Mapping[str, Any], now: float) -> Verdic
     return Verdict(state, reason[:_REASON_LENGTH], _data(alarm, real, now))
 
 
-def _read(store: MetricStore, alarm: Mapping[str, Any], start: int, end: int) -> list[_Datum]:
+def _read(store: MetricStore, alarm: Mapping[str, Any], start: int, end: int) -> list[_PeriodValue]:
     """Return the value of each period; without a unit, the values of all units together."""
     period = alarm["Period"]
     statistic = parse_statistic(alarm.get("Statistic") or alarm["ExtendedStatistic"])
@@ -113,7 +113,7 @@ def _read(store: MetricStore, alarm: Mapping[str, Any], start: int, end: int) ->
         else:
             found[point.time] = point.summary
     return [
-        _Datum(
+        _PeriodValue(
             at,
             None if at not in found else statistic(found[at]),
             0.0 if at not in found else found[at].count,
@@ -132,7 +132,7 @@ def _fewest_samples(alarm: Mapping[str, Any]) -> float:
     return round(10 / rarest, 6) if rarest > 0 else 0.0
 
 
-def _reason(alarm: Mapping[str, Any], state: str, real: Sequence[_Datum]) -> str:
+def _reason(alarm: Mapping[str, Any], state: str, real: Sequence[_PeriodValue]) -> str:
     """Return AWS's sentence for a state."""
     breaches, words = OPERATORS[alarm["ComparisonOperator"]]
     of, threshold = alarm["EvaluationPeriods"], alarm["Threshold"]
@@ -152,7 +152,7 @@ def _reason(alarm: Mapping[str, Any], state: str, real: Sequence[_Datum]) -> str
         for each in real
         if each.value is not None and breaches(each.value, threshold) == is_alarm
     ]
-    shown = ", ".join(f"{each.value} ({_clock(each.start)})" for each in reversed(agreeing))
+    shown = ", ".join(f"{each.value} ({_shown_time(each.start)})" for each in reversed(agreeing))
     verb = _were(len(agreeing)) if is_alarm else f"{_were(len(agreeing))} not"
     enough = needed if is_alarm else of - needed + 1
     change = "OK -> ALARM" if is_alarm else "ALARM -> OK"
@@ -163,7 +163,7 @@ def _reason(alarm: Mapping[str, Any], state: str, real: Sequence[_Datum]) -> str
     )
 
 
-def _data(alarm: Mapping[str, Any], real: Sequence[_Datum], now: float) -> str:
+def _data(alarm: Mapping[str, Any], real: Sequence[_PeriodValue], now: float) -> str:
     recent = real[-_MOST_DATA:]
     document = {
         "version": "1.0",
@@ -193,7 +193,7 @@ def stamp(seconds: float) -> str:
     return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}+0000"
 
 
-def _clock(seconds: int) -> str:
+def _shown_time(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%d/%m/%y %H:%M:%S}"
 
 

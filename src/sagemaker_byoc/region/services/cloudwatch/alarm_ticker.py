@@ -9,8 +9,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sagemaker_byoc.region.services.cloudwatch.alarm_book import AlarmBook
 from sagemaker_byoc.region.services.cloudwatch.alarm_evaluation import evaluate
+from sagemaker_byoc.region.services.cloudwatch.alarm_records import AlarmRecords
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
 
 LOG = logging.getLogger(__name__)
@@ -22,10 +22,12 @@ _CLOSING_SECONDS = 5.0
 
 
 class AlarmTicker:
-    """Evaluates the alarms of a book one after the other. A new alarm is evaluated at once."""
+    """Evaluates the alarms one after the other. A new alarm is evaluated at once."""
 
-    def __init__(self, book: AlarmBook, store: MetricStore, clock: Callable[[], float]) -> None:
-        self._book = book
+    def __init__(
+        self, records: AlarmRecords, store: MetricStore, clock: Callable[[], float]
+    ) -> None:
+        self._records = records
         self._store = store
         self._clock = clock
         self._due: dict[str, tuple[datetime, float]] = {}
@@ -53,14 +55,14 @@ class AlarmTicker:
         while not self._early.empty():
             self._due.pop(self._early.get(), None)
         due: dict[str, tuple[datetime, float]] = {}
-        for name in self._book:
+        for name in self._records:
             known = self._due.get(name)
             if known is not None and not self._is_due(known[1], now):
-                configured = self._book.configured(name)
+                configured = self._records.configured(name)
                 if configured == known[0]:
                     due[name] = known
                     continue
-            alarm = self._book.get(name)
+            alarm = self._records.get(name)
             if alarm is None or self._closing.is_set():
                 continue
             self._evaluate(name, alarm, now)
@@ -78,7 +80,7 @@ class AlarmTicker:
             verdict = evaluate(self._store, alarm, now)
             if verdict is not None:
                 configured = alarm["AlarmConfigurationUpdatedTimestamp"]
-                self._book.set_state(name, verdict, configured)
+                self._records.set_state(name, verdict, configured)
         except Exception:
             LOG.exception("the alarm %s could not be evaluated", name)
 

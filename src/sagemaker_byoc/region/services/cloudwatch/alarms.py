@@ -1,4 +1,4 @@
-"""The operations on alarms: checks of requests, in AWS's words, on an AlarmBook."""
+"""The operations on alarms: checks of requests, in AWS's words, on AlarmRecords."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from typing import Any
 
 from sagemaker_byoc.region.core import paging, tags
 from sagemaker_byoc.region.core.urls import check_url, is_url, require_owner
-from sagemaker_byoc.region.services.cloudwatch.alarm_book import ALARMS, AlarmBook, FullError
 from sagemaker_byoc.region.services.cloudwatch.alarm_evaluation import (
     OPERATORS,
     TREATMENTS,
     Verdict,
 )
 from sagemaker_byoc.region.services.cloudwatch.alarm_history import HistoryQuery
-from sagemaker_byoc.region.services.cloudwatch.metric_data import (
+from sagemaker_byoc.region.services.cloudwatch.alarm_records import (
+    ALARMS,
+    AlarmRecords,
+    FullError,
+)
+from sagemaker_byoc.region.services.cloudwatch.metric_queries import read_metric
+from sagemaker_byoc.region.services.cloudwatch.metric_writes import (
     invalid_value,
     read_dimensions,
     read_number,
 )
-from sagemaker_byoc.region.services.cloudwatch.metric_queries import read_metric
 from sagemaker_byoc.region.services.cloudwatch.summaries import SIMPLE, parse_statistic
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
@@ -52,9 +56,9 @@ _REFUSED = {
 
 
 class Alarms:
-    def __init__(self, book: AlarmBook, expedite: Callable[[str], None]) -> None:
+    def __init__(self, records: AlarmRecords, expedite: Callable[[str], None]) -> None:
         """`expedite` lets an alarm be evaluated soon."""
-        self._book = book
+        self._records = records
         self._expedite = expedite
 
     def operations(self) -> Operations:
@@ -76,7 +80,7 @@ class Alarms:
         configuration = _read_alarm(parameters)
         given = _merged({}, parameters.get("Tags", ()))
         try:
-            self._book.put(configuration, given)
+            self._records.put(configuration, given)
         except FullError:
             raise AwsError(
                 "LimitExceeded",
@@ -96,7 +100,7 @@ class Alarms:
         if is_other or "MetricAlarm" not in parameters.get("AlarmTypes", ["MetricAlarm"]):
             return {"MetricAlarms": [], "CompositeAlarms": [], "LogAlarms": []}
         names = [
-            name for name in parameters.get("AlarmNames", self._book) if name.startswith(prefix)
+            name for name in parameters.get("AlarmNames", self._records) if name.startswith(prefix)
         ]
         found = [
             alarm
@@ -122,7 +126,7 @@ class Alarms:
         return {
             "MetricAlarms": [
                 alarm
-                for alarm in self._found(self._book)
+                for alarm in self._found(self._records)
                 if read_metric(alarm) == metric
                 and all(alarm.get(name) == value for name, value in wanted.items())
             ]
@@ -143,7 +147,7 @@ class Alarms:
             descending=parameters.get("ScanBy") != "TimestampAscending",
         )
         try:
-            items, token = self._book.history.read(query)
+            items, token = self._records.history.read(query)
         except paging.TokenError:
             raise _invalid_token() from None
         return {"AlarmHistoryItems": items, "NextToken": token}
@@ -156,7 +160,7 @@ class Alarms:
             except (ValueError, RecursionError):
                 raise AwsError("InvalidFormat", "StateReasonData must be valid JSON") from None
         verdict = Verdict(parameters["StateValue"], parameters["StateReason"], data)
-        if self._book.set_state(parameters["AlarmName"], verdict) is None:
+        if self._records.set_state(parameters["AlarmName"], verdict) is None:
             raise AwsError(
                 "ResourceNotFound", f"{parameters['AlarmName']} is not an alarm", status=404
             )
@@ -165,42 +169,42 @@ class Alarms:
 
     def _delete(self, parameters: Parameters) -> Parameters:
         for name in parameters["AlarmNames"]:
-            self._book.remove(name)
+            self._records.remove(name)
         return {}
 
     def _enable_actions(self, parameters: Parameters) -> Parameters:
-        self._book.enable_actions(parameters["AlarmNames"], enabled=True)
+        self._records.enable_actions(parameters["AlarmNames"], enabled=True)
         return {}
 
     def _disable_actions(self, parameters: Parameters) -> Parameters:
-        self._book.enable_actions(parameters["AlarmNames"], enabled=False)
+        self._records.enable_actions(parameters["AlarmNames"], enabled=False)
         return {}
 
     def _list_tags(self, parameters: Parameters) -> Parameters:
-        return {"Tags": tags.as_list(self._book.tags(self._tagged(parameters)) or {})}
+        return {"Tags": tags.as_list(self._records.tags(self._tagged(parameters)) or {})}
 
     def _tag(self, parameters: Parameters) -> Parameters:
         new = parameters["Tags"]
-        self._book.change_tags(self._tagged(parameters), lambda old: _merged(old, new))
+        self._records.change_tags(self._tagged(parameters), lambda old: _merged(old, new))
         return {}
 
     def _untag(self, parameters: Parameters) -> Parameters:
         keys = parameters["TagKeys"]
-        self._book.change_tags(self._tagged(parameters), lambda old: tags.without(old, keys))
+        self._records.change_tags(self._tagged(parameters), lambda old: tags.without(old, keys))
         return {}
 
     def _tagged(self, parameters: Parameters) -> str:
         """Return the name of the alarm of an ARN. Raise AwsError if there is none."""
         arn = parameters["ResourceARN"]
         name: str = arn.partition(":alarm:")[2]
-        if arn != self._book.arn(name) or self._book.tags(name) is None:
+        if arn != self._records.arn(name) or self._records.tags(name) is None:
             raise AwsError(
                 "ResourceNotFoundException", f"{arn} is not an alarm of this region", status=404
             )
         return name
 
     def _found(self, names: Iterable[str]) -> list[dict[str, Any]]:
-        return [alarm for name in names if (alarm := self._book.get(name)) is not None]
+        return [alarm for name in names if (alarm := self._records.get(name)) is not None]
 
 
 def _read_alarm(parameters: Parameters) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.event_bus import Event
 from sagemaker_byoc.region.services.cloudwatch import metric_queries
 from sagemaker_byoc.region.services.cloudwatch.alarm_actions import AlarmActions
-from sagemaker_byoc.region.services.cloudwatch.alarm_book import AlarmBook
+from sagemaker_byoc.region.services.cloudwatch.alarm_records import AlarmRecords
 from sagemaker_byoc.region.services.cloudwatch.alarm_ticker import AlarmTicker
 from sagemaker_byoc.region.services.cloudwatch.alarms import Alarms
-from sagemaker_byoc.region.services.cloudwatch.metric_data import put_metric_data
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
+from sagemaker_byoc.region.services.cloudwatch.metric_writes import put_metric_data
 from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
 
@@ -37,13 +37,13 @@ class CloudWatch:
         self._store = store
         self._account = account
         self._clock = clock
-        self._book = AlarmBook(folder, account, clock, publish)
-        self._ticker = AlarmTicker(self._book, store, clock)
+        self._records = AlarmRecords(folder, account, clock, publish)
+        self._ticker = AlarmTicker(self._records, store, clock)
 
     @property
     def actions(self) -> AlarmActions:
         """What other services register their handlers of alarm actions with."""
-        return self._book.actions
+        return self._records.actions
 
     def start(self) -> None:
         self._ticker.start()
@@ -57,12 +57,12 @@ class CloudWatch:
             "GetMetricStatistics": self._get_statistics,
             "ListMetrics": self._list_metrics,
             "PutMetricData": self._put_data,
-            **Alarms(self._book, self._ticker.expedite).operations(),
+            **Alarms(self._records, self._ticker.expedite).operations(),
         }
 
     def _end(self) -> None:
         self._ticker.close()
-        self._book.close()
+        self._records.close()
 
     def _put_data(self, parameters: Parameters) -> Parameters:
         return put_metric_data(self._store, parameters, self._clock())

@@ -12,8 +12,8 @@ from typing import Any
 
 from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.services.cloudwatch.metric import Metric
-from sagemaker_byoc.region.services.cloudwatch.metric_data import invalid_value
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore, Point
+from sagemaker_byoc.region.services.cloudwatch.metric_writes import invalid_value
 from sagemaker_byoc.region.services.cloudwatch.summaries import SIMPLE, Statistic, parse_statistic
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 

@@ -15,7 +15,11 @@ from tests.support.members import unread_members
 
 from sagemaker_byoc.region.core import bounded_http
 from sagemaker_byoc.region.core.account import CALLER, Account, Principal
-from sagemaker_byoc.region.services.cloudwatch import alarm_actions, alarm_book, alarm_history
+from sagemaker_byoc.region.services.cloudwatch import (
+    alarm_actions,
+    alarm_history,
+    alarm_records,
+)
 from sagemaker_byoc.region.services.cloudwatch.cloudwatch import CloudWatch
 from sagemaker_byoc.region.services.cloudwatch.metric import Metric
 from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
@@ -556,7 +560,7 @@ def test_tags_of_requests_at_the_same_time_are_all_kept(bench):
 
 
 def test_the_number_of_alarms_is_bounded(bench, monkeypatch):
-    monkeypatch.setattr(alarm_book, "ALARMS", 1)
+    monkeypatch.setattr(alarm_records, "ALARMS", 1)
     bench.put()
     bench.put()
     assert refusal(bench.put, AlarmName="other").code == "LimitExceeded"

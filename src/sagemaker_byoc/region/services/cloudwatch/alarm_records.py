@@ -36,7 +36,7 @@ class FullError(Exception):
     """There are `ALARMS` alarms already."""
 
 
-class AlarmBook:
+class AlarmRecords:
     """Alarms by name. Documents have the members of MetricAlarm; thread-safe."""
 
     def __init__(
