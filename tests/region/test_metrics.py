@@ -43,7 +43,7 @@ def wait_until_written(state, count):
 
 
 def test_a_region_that_is_killed(tmp_path):
-    """Written values, alarms, their states and their history are there; the alarm goes on."""
+    """Written values, alarms, their states and their history are there."""
     state, now = tmp_path / "state", datetime.now(UTC)
     with started_region(state) as (process, _):
         cloudwatch = client(state)

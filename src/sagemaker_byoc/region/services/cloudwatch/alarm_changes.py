@@ -19,8 +19,10 @@ class AlarmChange:
 
     alarm: Mapping[str, Any]
     previous: Mapping[str, Any]
-    """StateValue, StateReason, StateReasonData and StateUpdatedTimestamp of before. They are those
-    of now if an action is repeated, as those of auto scaling are while the state lasts."""
+    """StateValue, StateReason, StateReasonData and StateUpdatedTimestamp before the change.
+
+    If an action is repeated, there is no change, and they are the present ones.
+    """
 
     @property
     def name(self) -> str:

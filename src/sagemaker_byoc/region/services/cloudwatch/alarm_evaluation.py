@@ -42,8 +42,8 @@ Values: TypeAlias = Sequence[float | None]
 def judge(breaching: Sequence[bool | None], needed: int, of: int, treatment: str) -> str | None:
     """Return the state of an alarm of `needed` out of `of` periods; None if it keeps its state.
 
-    `breaching` tells of each period whether its value breaches the threshold, None if it has none;
-    the newest is last.
+    `breaching` has an item per period, the newest last: whether the period's value breaches the
+    threshold, or None if the period has no value.
     """
     recent = [each for each in breaching if each is not None][-of:]
     count, missing = sum(recent), of - len(recent)
