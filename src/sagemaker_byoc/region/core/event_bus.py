@@ -79,16 +79,20 @@ class EventBus:
         self.dropped = 0
         """Events that were published while MOST_QUEUED others waited."""
 
-    def publish(self, event: Event) -> None:
-        """Queue an event and return at once. Never raise; callable from any thread."""
+    def publish(self, event: Event) -> bool:
+        """Queue an event and return at once; return False if it is dropped.
+
+        Never raise; callable from any thread.
+        """
         if self._queue.qsize() < MOST_QUEUED:
             self._queue.put(event)
-            return
+            return True
         with self._lock:
             self.dropped += 1
             is_first = self.dropped == 1
         if is_first:
             LOG.error("%d events wait for their listeners: new ones are dropped", MOST_QUEUED)
+        return False
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every later event, in the bus's thread; return what removes it.

@@ -93,8 +93,7 @@ def test_a_full_queue_drops_and_counts(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(event_bus, "MOST_QUEUED", 2)
-    for number in range(5):
-        bus.publish(_event(number))
+    assert [bus.publish(_event(number)) for number in range(5)] == [True] * 2 + [False] * 3
     assert bus.dropped == 3
     assert sum("are dropped" in record.message for record in caplog.records) == 1
 

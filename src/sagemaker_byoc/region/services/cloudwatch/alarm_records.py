@@ -44,7 +44,7 @@ class AlarmRecords:
         folder: Path,
         account: Account,
         clock: Callable[[], float],
-        publish: Callable[[Event], None],
+        publish: Callable[[Event], object],
     ) -> None:
         self._account = account
         self._clock = clock

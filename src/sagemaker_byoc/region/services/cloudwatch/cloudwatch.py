@@ -31,7 +31,7 @@ class CloudWatch:
         store: MetricStore,
         account: Account,
         *,
-        publish: Callable[[Event], None],
+        publish: Callable[[Event], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store

@@ -9,7 +9,7 @@ from typing import Any
 
 from sagemaker_byoc.region.core import tags
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.event_bus import Event, EventBus
+from sagemaker_byoc.region.core.event_bus import MOST_QUEUED, Event, EventBus
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.events.api_destinations import ApiDestinations, Connections
 from sagemaker_byoc.region.services.events.buses import Buses
@@ -117,8 +117,10 @@ class Events:
             event = self._event(entry)
         except AwsError as error:
             return {"ErrorCode": error.code, "ErrorMessage": error.message}
-        self._bus.publish(event)
-        return {"EventId": event.id}
+        if self._bus.publish(event):
+            return {"EventId": event.id}
+        text = f"{MOST_QUEUED} events wait to be delivered: put this one again later."
+        return {"ErrorCode": "ThrottlingException", "ErrorMessage": text}
 
     def _event(self, entry: Parameters) -> Event:
         """Return the event of an entry. Raise AwsError with the code of its result."""

@@ -28,7 +28,7 @@ class Scheduler:
     def __init__(
         self,
         rules: Callable[[], Iterable[Rule]],
-        publish: Callable[[Event], None],
+        publish: Callable[[Event], object],
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._rules = rules

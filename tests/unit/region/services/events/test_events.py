@@ -11,6 +11,7 @@ import pytest
 from tests.support.members import unread_members
 from tests.unit.region.services.events.conftest import PIPELINE, SECONDS
 
+from sagemaker_byoc.region.core import event_bus
 from sagemaker_byoc.region.core.event_bus import EVENTS_FILE, Event
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.wire import models
@@ -89,6 +90,15 @@ def test_put_events(bridge):
         "resources": ["arn:x"],
         "detail": {"n": 1},
     }
+
+
+def test_entries_that_find_a_full_queue_fail(bridge, monkeypatch):
+    """A client that retries them loses none."""
+    monkeypatch.setattr(event_bus, "MOST_QUEUED", 2)
+    answer = bridge.call("PutEvents", Entries=[ENTRY] * 3)
+    assert answer["FailedEntryCount"] == 1
+    assert ["EventId" in each for each in answer["Entries"]] == [True, True, False]
+    assert answer["Entries"][2]["ErrorCode"] == "ThrottlingException"
 
 
 def test_entries_have_256_kib_together(bridge):

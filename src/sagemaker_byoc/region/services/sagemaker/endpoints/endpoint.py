@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sagemaker_byoc.contract import lifecycle
+from sagemaker_byoc.contract import folders, lifecycle
 from sagemaker_byoc.contract.capture import is_enabled
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.containers.specs import Image
@@ -189,6 +189,7 @@ class Endpoint:
         if before is not None:
             await asyncio.gather(before, return_exceptions=True)
         await self._stop_fleets()
+        await self._context.threads.run(folders.remove, self._context.work(KIND) / self.name)
         try:
             self._resources.remove(self.name)
         except OSError as error:  # the next start of the region would bring it back

@@ -179,6 +179,7 @@ def test_waiter_for_a_deletion_is_held_until_it_is_gone(play):
         assert described["EndpointStatus"] == "Deleting"
         WAITS.set(True)
         assert "Could not find" in await region.refused("DescribeEndpoint", EndpointName="one")
+        assert not [*region.state.glob("work/endpoints/*")]
 
     play(scene)
 
