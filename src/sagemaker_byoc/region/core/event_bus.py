@@ -29,6 +29,8 @@ FILE_BYTES = 16 << 20
 """Size at which a new file is begun. Two are kept."""
 MOST_QUEUED = 10_000
 """Events that may wait for the file and the listeners; further ones are dropped and counted."""
+MOST_BYTES = 64 << 20
+"""Bytes of those that wait, by `Event.size`."""
 _BATCH = 256
 """Events that are written at once."""
 _CLOSING_SECONDS = 5.0
@@ -47,6 +49,8 @@ class Event:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     bus: str = DEFAULT_BUS
     """Name of the event bus whose rules see it; not part of the envelope."""
+    size: int = 0
+    """Bytes that a client sent for it; 0 for the region's events, which are small and few."""
 
     def document(self, account: Account) -> dict[str, Any]:
         """Return the envelope that AWS sends to the targets of rules."""
@@ -77,21 +81,25 @@ class EventBus:
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="byoc-events", daemon=True)
         self.dropped = 0
-        """Events that were published while MOST_QUEUED others waited."""
+        """Events that were published while too many others waited."""
+        self._bytes = 0
 
     def publish(self, event: Event) -> bool:
         """Queue an event and return at once; return False if it is dropped.
 
         Never raise; callable from any thread.
         """
-        if self._queue.qsize() < MOST_QUEUED:
-            self._queue.put(event)
-            return True
         with self._lock:
+            if self._queue.qsize() < MOST_QUEUED and self._bytes + event.size <= MOST_BYTES:
+                self._bytes += event.size
+                self._queue.put(event)
+                return True
             self.dropped += 1
             is_first = self.dropped == 1
         if is_first:
-            LOG.error("%d events wait for their listeners: new ones are dropped", MOST_QUEUED)
+            LOG.error(
+                "%d events wait for their listeners: new ones are dropped", self._queue.qsize()
+            )
         return False
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -127,6 +135,8 @@ class EventBus:
             self._file.append(b"".join(map(self._line, batch)))
             for event in batch:
                 self._tell(event)
+            with self._lock:
+                self._bytes -= sum(event.size for event in batch)
             if has_ended:
                 self._file.close()
                 return

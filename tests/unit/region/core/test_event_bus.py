@@ -98,6 +98,20 @@ def test_a_full_queue_drops_and_counts(
     assert sum("are dropped" in record.message for record in caplog.records) == 1
 
 
+def test_the_bytes_of_what_waits_are_bounded(
+    bus: EventBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_bus, "MOST_BYTES", 100)
+    for number in range(3):
+        bus.publish(_event(number, size=50))
+    bus.publish(_event(3))
+    assert bus.dropped == 1
+    bus.start()
+    bus.close()
+    assert _numbers(tmp_path / EVENTS_FILE) == [0, 1, 3]
+    assert bus._bytes == 0
+
+
 def test_close_does_not_wait_for_a_stuck_listener(
     bus: EventBus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,7 @@
 """Deliveries to targets: in order per target, again after a failure, and never in another's way.
 
-Undelivered events are counted, logged, and kept as lines of STATE/events/undelivered.jsonl.
+Undelivered events are counted and kept as lines of STATE/events/undelivered.jsonl. The log names
+each, but only the first of those that find the queue of a target full.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ LOG = logging.getLogger(__name__)
 UNDELIVERED_FILE = "events/undelivered.jsonl"
 MOST_WAITING = 1000
 """Events that wait for one target, with those that are tried again; further ones are dropped."""
+MOST_BYTES = 16 << 20
+"""Size of what waits for one target."""
+MOST_BYTES_OF_ALL = 128 << 20
+"""Size of what waits. Beyond it, a target for which nothing waits may still get an event."""
+_MOST_PACES = 256
+"""Times of destinations that are remembered before those in the past are forgotten."""
 _THREADS = 64
 """Deliveries at the same time: one per target."""
 _LONGEST_PAUSE = 60.0
@@ -49,8 +56,10 @@ class Delivery:
     most_retries: int
     most_seconds: int
     """Age after which it is not tried again."""
+    destination: str = ""
+    """What the spacing is for: several targets may be one destination."""
     spacing: float = 0.0
-    """Seconds after it before the next of its target."""
+    """Seconds between two calls of the destination."""
     began: float = field(default_factory=time.monotonic)
     tries: int = 0
 
@@ -66,8 +75,9 @@ class _Lane:
     """The deliveries to one target."""
 
     waiting: deque[Delivery] = field(default_factory=deque)
-    paused: int = 0
-    """Those that will be tried again."""
+    held: int = 0
+    """Those that wait, that will be tried again, and the one that is sent."""
+    size: int = 0
     dropped: int = 0
     task: asyncio.Task[None] | None = None
 
@@ -83,6 +93,9 @@ class Deliveries:
         self._arrived: list[Delivery] = []
         self._lanes: dict[str, _Lane] = {}
         self._retries: dict[int, tuple[asyncio.TimerHandle, Delivery]] = {}
+        self._size = 0
+        self._next_calls: dict[str, float] = {}
+        """By destination: when the loop's clock allows the next call."""
         self._file = LineFile(state / UNDELIVERED_FILE)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
@@ -131,22 +144,42 @@ class Deliveries:
 
     def _add(self, delivery: Delivery) -> None:
         lane = self._lanes.setdefault(delivery.target, _Lane())
-        if len(lane.waiting) + lane.paused >= MOST_WAITING:
+        reason = self._full(lane, len(delivery.text))
+        if reason is not None:
             lane.dropped += 1
-            self.undelivered += 1
             if lane.dropped == 1:
-                LOG.warning(
-                    "%s: %d events wait for it, and new ones are dropped",
-                    delivery.target,
-                    MOST_WAITING,
-                )
+                LOG.warning("%s: %s, and new ones are dropped", delivery.target, reason)
+            self._keep(delivery, reason)
             return
+        self._hold(lane, delivery, 1)
+        self._queue(lane, delivery)
+
+    def _full(self, lane: _Lane, size: int) -> str | None:
+        """Return why nothing of that size may wait for a target; None if it may."""
+        if lane.held > MOST_WAITING:  # one of them is sent
+            return f"{MOST_WAITING} events wait for it"
+        if lane.held and lane.size + size > MOST_BYTES:
+            return f"events of {lane.size} bytes wait for it"
+        if lane.held and self._size + size > MOST_BYTES_OF_ALL:
+            return f"events of {self._size} bytes wait for all targets"
+        return None
+
+    def _hold(self, lane: _Lane, delivery: Delivery, count: int) -> None:
+        """Count a delivery that came (1) or ended (-1)."""
+        lane.held += count
+        lane.size += count * len(delivery.text)
+        self._size += count * len(delivery.text)
+
+    def _queue(self, lane: _Lane, delivery: Delivery) -> None:
         lane.waiting.append(delivery)
         if lane.task is None:
             lane.task = asyncio.get_running_loop().create_task(self._run(delivery.target, lane))
 
     async def _run(self, target: str, lane: _Lane) -> None:
         while lane.waiting:
+            seconds = self._reserve(lane.waiting[0])
+            if seconds:  # before it leaves the queue, which `_finish` gives up
+                await asyncio.sleep(seconds)
             delivery = lane.waiting.popleft()
             delivery.tries += 1
             try:
@@ -155,34 +188,47 @@ class Deliveries:
                 self._give_up(delivery, "the region ended while it was sent")
                 raise
             except DeliveryError as error:
-                self._failed(lane, delivery, error)
+                if self._will_retry(lane, delivery, error):
+                    continue
             except Exception as error:
                 LOG.exception("%s: the delivery failed", delivery.target)
                 self._give_up(delivery, repr(error))
-            if lane.waiting and not self._is_closed:
-                await asyncio.sleep(delivery.spacing)
+            self._hold(lane, delivery, -1)
         lane.task = None
-        if not lane.paused:
+        if not lane.held:
             self._lanes.pop(target, None)
 
-    def _failed(self, lane: _Lane, delivery: Delivery, error: DeliveryError) -> None:
+    def _reserve(self, delivery: Delivery) -> float:
+        """Return the seconds until the destination may be called, and take that time."""
+        if not delivery.spacing:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        if len(self._next_calls) > _MOST_PACES:
+            self._next_calls = {key: at for key, at in self._next_calls.items() if at > now}
+        at = max(now, self._next_calls.get(delivery.destination, now))
+        self._next_calls[delivery.destination] = at + delivery.spacing
+        return at - now
+
+    def _will_retry(self, lane: _Lane, delivery: Delivery, error: DeliveryError) -> bool:
+        """Return whether a failed delivery is tried again; else it is given up."""
         pause = None if error.is_final or self._is_closed else delivery.pause()
         if pause is None:
             self._give_up(delivery, str(error))
-            return
-        lane.paused += 1
-        loop = asyncio.get_running_loop()
-        handle = loop.call_later(pause, self._retry, lane, delivery)
+            return False
+        handle = asyncio.get_running_loop().call_later(pause, self._retry, lane, delivery)
         self._retries[id(delivery)] = (handle, delivery)
+        return True
 
     def _retry(self, lane: _Lane, delivery: Delivery) -> None:
-        lane.paused -= 1
         del self._retries[id(delivery)]
-        self._add(delivery)
+        self._queue(lane, delivery)
 
     def _give_up(self, delivery: Delivery, reason: str) -> None:
-        self.undelivered += 1
         times = "once" if delivery.tries == 1 else f"{delivery.tries} times"
         LOG.warning("%s did not get an event, tried %s: %s", delivery.target, times, reason)
+        self._keep(delivery, reason)
+
+    def _keep(self, delivery: Delivery, reason: str) -> None:
+        self.undelivered += 1
         line = {"target": delivery.target, "reason": reason, "input": delivery.text}
         self._file.append(json.dumps(line).encode() + b"\n")

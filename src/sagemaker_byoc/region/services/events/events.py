@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.region.core import tags
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.event_bus import MOST_QUEUED, Event, EventBus
+from sagemaker_byoc.region.core.event_bus import Event, EventBus
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.events.api_destinations import ApiDestinations, Connections
 from sagemaker_byoc.region.services.events.buses import Buses
-from sagemaker_byoc.region.services.events.deliveries import Deliveries, Delivery
+from sagemaker_byoc.region.services.events.deliveries import (
+    Deliveries,
+    Delivery,
+    DeliveryError,
+)
 from sagemaker_byoc.region.services.events.errors import invalid, not_here
 from sagemaker_byoc.region.services.events.patterns import compile_pattern
 from sagemaker_byoc.region.services.events.request_members import ChangeTags, merged_tags
@@ -29,8 +34,12 @@ from sagemaker_byoc.region.services.events.targets import (
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
-MOST_BYTES = 256 << 10
-"""Size of all entries of a PutEvents request [user guide]."""
+LOG = logging.getLogger(__name__)
+
+MOST_BYTES = 1 << 20
+"""Size that all entries of a PutEvents request stay below [model: PutEvents]."""
+MOST_DEPTH = 900
+"""Nesting of a detail: what is deeper can't be written as JSON again everywhere."""
 _TIME_BYTES = 14
 _REQUIRED = ("id", "account", "source", "time", "region", "resources", "detail-type")
 """Members that the event of TestEventPattern must have [model: TestEventPattern]."""
@@ -96,9 +105,9 @@ class Events:
             if rule.record["EventBusName"] != event.bus or not rule.targets:
                 continue
             document = document or event.document(self._account)
-            if is_of(rule, event) or (rule.matches is not None and rule.matches(document)):
+            if is_of(rule, event) or _matches(rule, document):
                 for target in rule.targets:
-                    self._deliveries.put(_delivery(rule, target, document))
+                    self._deliveries.put(_delivery_or_failure(rule, target, document))
 
     # ── operations ──
 
@@ -106,7 +115,7 @@ class Events:
         if "EndpointId" in asked:
             raise not_here("EndpointId", "Global endpoints have several regions")
         entries = asked["Entries"]
-        if sum(map(_size, entries)) > MOST_BYTES:
+        if sum(map(_size, entries)) >= MOST_BYTES:
             raise invalid("Total size of the entries in the request is over the limit.")
         results = [self._put(entry) for entry in entries]
         failed = sum("ErrorCode" in result for result in results)
@@ -119,7 +128,7 @@ class Events:
             return {"ErrorCode": error.code, "ErrorMessage": error.message}
         if self._bus.publish(event):
             return {"EventId": event.id}
-        text = f"{MOST_QUEUED} events wait to be delivered: put this one again later."
+        text = "Too many events wait to be delivered: put this one again later."
         return {"ErrorCode": "ThrottlingException", "ErrorMessage": text}
 
     def _event(self, entry: Parameters) -> Event:
@@ -137,6 +146,8 @@ class Events:
             detail = None
         if not isinstance(detail, dict):
             raise AwsError("MalformedDetail", "Detail is malformed.")
+        if _is_too_deep(entry["Detail"], detail):
+            raise AwsError("MalformedDetail", f"Detail is nested deeper than {MOST_DEPTH} levels.")
         if entry["Source"].lower().startswith("aws."):
             raise AwsError(
                 "NotAuthorizedForSourceException",
@@ -149,6 +160,7 @@ class Events:
             resources=tuple(entry.get("Resources", ())),
             time=entry.get("Time") or now(),
             bus=self._buses.name_of(entry),
+            size=_size(entry),
         )
 
     def _test_pattern(self, asked: Parameters) -> Parameters:
@@ -186,18 +198,60 @@ class Events:
             self._rules.change_tags(arn, change)
 
 
+def _matches(rule: Rule, document: Mapping[str, Any]) -> bool:
+    try:
+        return rule.matches is not None and rule.matches(document)
+    except Exception:  # other rules get the event
+        LOG.exception("%s can't be matched with the event %s", rule.arn, document["id"])
+        return False
+
+
+def _delivery_or_failure(rule: Rule, target: Target, document: Mapping[str, Any]) -> Delivery:
+    """Return the delivery to a target, or one that fails: the other targets get the event."""
+    try:
+        return _delivery(rule, target, document)
+    except Exception as error:
+        LOG.exception("%s: the input for the event %s can't be made", rule.arn, document["id"])
+        reason = f"its input can't be made: {error!r}"
+
+    def fail() -> None:
+        raise DeliveryError(reason, is_final=True)
+
+    text = json.dumps({"id": document["id"]})
+    return Delivery(
+        target=_name(rule, target), text=text, send=fail, most_retries=0, most_seconds=0
+    )
+
+
+def _name(rule: Rule, target: Target) -> str:
+    return f"{rule.arn} target {target.parameters['Id']} ({target.parameters['Arn']})"
+
+
 def _delivery(rule: Rule, target: Target, document: Mapping[str, Any]) -> Delivery:
     parameters, record = target.fill(document), rule.record
     policy = parameters.get("RetryPolicy", {})
     text = target.render(document)
     return Delivery(
-        target=f"{rule.arn} target {parameters['Id']} ({parameters['Arn']})",
+        target=_name(rule, target),
         text=text,
         send=lambda: target.kind.send(parameters, record, text),
         most_retries=policy.get("MaximumRetryAttempts", MOST_RETRIES),
         most_seconds=policy.get("MaximumEventAgeInSeconds", MOST_SECONDS),
+        destination=parameters["Arn"],
         spacing=target.kind.spacing(parameters),
     )
+
+
+def _is_too_deep(text: str, detail: Parameters) -> bool:
+    if sum(map(text.count, "{[")) <= MOST_DEPTH:
+        return False
+    depth = 0
+    level: list[Any] = [detail]
+    while level and depth <= MOST_DEPTH:
+        depth += 1
+        below = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [value for values in below for value in values if isinstance(value, (dict, list))]
+    return depth > MOST_DEPTH
 
 
 def _size(entry: Parameters) -> int:

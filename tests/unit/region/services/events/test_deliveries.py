@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from sagemaker_byoc.region.services.events.deliveries import (
 SECONDS = 20
 
 
-def _delivery(send: Callable[[], None], target: str = "a", **members: int) -> Delivery:
+def _delivery(send: Callable[[], None], target: str = "a", **members: Any) -> Delivery:
     bounds = {"most_retries": 3, "most_seconds": 60, **members}
     return Delivery(target=target, text='{"n": 1}', send=send, **bounds)
 
@@ -141,6 +142,91 @@ def test_those_that_wait_for_a_target_are_bounded(tmp_path, monkeypatch, caplog)
     assert _live(tmp_path, work).undelivered == 3
     assert got == [0, 1]
     assert caplog.text.count("new ones are dropped") == 1
+    reasons = [line["reason"] for line in _undelivered(tmp_path)]
+    assert reasons == ["2 events wait for it"] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("MOST_BYTES", "wait for it"), ("MOST_BYTES_OF_ALL", "wait for all targets")],
+)
+def test_the_bytes_of_those_that_wait_are_bounded(tmp_path, monkeypatch, name, reason):
+    monkeypatch.setattr(deliveries, name, 20)
+    freed, began, got = threading.Event(), threading.Event(), []
+
+    def stick() -> None:
+        began.set()
+        freed.wait(SECONDS)
+
+    def work(made: Deliveries) -> None:
+        made.put(_delivery(stick))
+        assert began.wait(SECONDS)
+        for number in range(4):
+            made.put(_delivery(lambda n=number: got.append(n)))
+        made.put(_delivery(freed.set, "other"))  # for which nothing waits
+
+    made = _live(tmp_path, work)
+    assert made.undelivered == 3
+    assert got == [0]
+    texts = [line["reason"] for line in _undelivered(tmp_path)]
+    assert texts == [f"events of 16 bytes {reason}"] * 3
+    assert made._size == 0
+
+
+def test_a_delivery_keeps_its_place_until_it_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(deliveries, "MOST_WAITING", 1)
+    freed, began, got = threading.Event(), threading.Event(), queue.Queue()
+
+    def fail_once() -> None:
+        got.put("first")
+        if not began.is_set():
+            began.set()
+            freed.wait(SECONDS)
+            raise DeliveryError("busy")
+
+    def work(made: Deliveries) -> None:
+        made.put(_delivery(fail_once))
+        assert began.wait(SECONDS)
+        made.put(_delivery(lambda: got.put("second")))
+        made.put(_delivery(freed.set, "other"))
+        found = [got.get(timeout=SECONDS) for _ in range(3)]
+        assert sorted(found) == ["first", "first", "second"]
+
+    assert _live(tmp_path, work).undelivered == 0
+
+
+def test_the_calls_of_a_destination_are_spaced(tmp_path, monkeypatch):
+    """Those that come one by one too, and those of several targets together."""
+    waits: list[float] = []
+    got: queue.Queue[str] = queue.Queue()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+
+    def work(made: Deliveries) -> None:
+        for target in ("a", "a", "b", "a"):
+            made.put(_delivery(lambda: got.put(""), target, destination="d", spacing=50.0))
+            got.get(timeout=SECONDS)
+        made.put(_delivery(lambda: got.put(""), "c", destination="e", spacing=50.0))
+        got.get(timeout=SECONDS)
+
+    assert _live(tmp_path, work).undelivered == 0
+    assert waits == pytest.approx([50.0, 100.0, 150.0], abs=SECONDS)
+
+
+def test_the_end_gives_up_what_waits_for_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(deliveries, "_CLOSING_SECONDS", 0.05)
+    sent = threading.Event()
+
+    def work(made: Deliveries) -> None:
+        for _ in range(3):
+            made.put(_delivery(sent.set, destination="d", spacing=50.0))
+        assert sent.wait(SECONDS)
+
+    assert _live(tmp_path, work).undelivered == 2
+    assert [line["reason"] for line in _undelivered(tmp_path)] == ["the region ended"] * 2
 
 
 def test_the_end_does_not_wait_for_a_stuck_target(tmp_path, monkeypatch):

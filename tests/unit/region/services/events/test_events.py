@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from contextlib import suppress
@@ -14,6 +15,7 @@ from tests.unit.region.services.events.conftest import PIPELINE, SECONDS
 from sagemaker_byoc.region.core import event_bus
 from sagemaker_byoc.region.core.event_bus import EVENTS_FILE, Event
 from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.services.events.deliveries import UNDELIVERED_FILE
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.operations import AwsError
 
@@ -101,13 +103,68 @@ def test_entries_that_find_a_full_queue_fail(bridge, monkeypatch):
     assert answer["Entries"][2]["ErrorCode"] == "ThrottlingException"
 
 
-def test_entries_have_256_kib_together(bridge):
-    entry = {**ENTRY, "Detail": json.dumps({"a": "x" * 30_000})}
+def test_entries_are_less_than_1_mib_together(bridge):
+    fixed = len("a.b") + len("test") + len('{"a": ""}')
+    entry, last = (
+        {**ENTRY, "Detail": json.dumps({"a": "x" * (size - fixed)})}
+        for size in ((1 << 20) // 8, (1 << 20) // 8 - 1)
+    )
     with pytest.raises(AwsError, match="over the limit"):
-        bridge.call("PutEvents", Entries=[entry] * 9)
-    assert bridge.call("PutEvents", Entries=[entry] * 8)["FailedEntryCount"] == 0
+        bridge.call("PutEvents", Entries=[entry] * 8)
+    assert bridge.call("PutEvents", Entries=[entry] * 7 + [last])["FailedEntryCount"] == 0
     with pytest.raises(AwsError, match="length less than or equal to 10"):
         bridge.call("PutEvents", Entries=[ENTRY] * 11)
+
+
+def test_the_bytes_of_entries_in_the_queue_are_bounded(bridge, monkeypatch):
+    monkeypatch.setattr(event_bus, "MOST_BYTES", 70)
+    entry = {**ENTRY, "Detail": json.dumps({"a": "x" * 20})}
+    answer = bridge.call("PutEvents", Entries=[entry] * 3)
+    assert ["EventId" in each for each in answer["Entries"]] == [True, False, False]
+
+
+def test_a_detail_is_written_and_delivered_if_it_is_accepted(bridge):
+    bridge.rule("r", TARGET, EventPattern='{"source": ["a.b"]}')
+    details = ['{"a":' * depth + "1" + "}" * depth for depth in (900, 901)]
+    details += ['{"a":' + "[" * 900 + "]" * 900 + "}", json.dumps({"a": "{" * 1000, "b": [{}]})]
+    entries = [{**ENTRY, "Detail": each} for each in details]
+    answer = bridge.run(lambda: bridge.call("PutEvents", Entries=entries))
+    codes = [each.get("ErrorCode") for each in answer["Entries"]]
+    assert codes == [None, "MalformedDetail", "MalformedDetail", None]
+    assert "deeper than 900 levels" in answer["Entries"][1]["ErrorMessage"]
+    assert len((bridge.state / EVENTS_FILE).read_text().splitlines()) == 2
+    for _ in range(2):
+        assert bridge.memory.next()[2]["source"] == "a.b"
+
+
+@pytest.mark.parametrize("part", ["matches", "render", "fill"])
+def test_a_rule_that_fails_does_not_stop_others(bridge, monkeypatch, caplog, part):
+    for name in ("bad", "good"):
+        bridge.rule(name, TARGET, EventPattern='{"source": ["a.b"]}')
+
+    def fail(_):
+        raise RecursionError("too deep")
+
+    rules = {each.record["Name"]: each for each in bridge.service._rules.enabled()}
+    bad = rules["bad"]
+    if part == "matches":
+        bad = dataclasses.replace(bad, matches=fail)
+    else:
+        (target,) = bad.targets
+        bad = dataclasses.replace(bad, targets=(dataclasses.replace(target, **{part: fail}),))
+    monkeypatch.setattr(bridge.service._rules, "enabled", lambda: (bad, rules["good"]))
+    answer = bridge.run(lambda: bridge.call("PutEvents", Entries=[ENTRY]))
+    assert bridge.memory.next()[0] == "good"
+    assert "too deep" in caplog.text
+    path = bridge.state / UNDELIVERED_FILE
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if part == "matches":
+        assert lines == []
+    else:
+        (line,) = lines
+        assert "rule/bad target t" in line["target"]
+        assert line["reason"] == "its input can't be made: RecursionError('too deep')"
+        assert json.loads(line["input"]) == {"id": answer["Entries"][0]["EventId"]}
 
 
 def test_each_bus_has_its_own_rules(bridge):
