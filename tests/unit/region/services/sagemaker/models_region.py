@@ -58,6 +58,7 @@ class ModelsRegion:
             container.release.set()
         await self.close()
         await asyncio.to_thread(self.context.threads.close)
+        await asyncio.to_thread(self.context.starts.close)
         assert not self.engine.running, "containers are left"
 
     async def close(self):
