@@ -415,9 +415,19 @@ class DockerContainer:
             words = str(error).lower()
             if "not a directory" in words:
                 on_left(left_out(folder, "it is not a folder"))
-            elif "could not find the file" not in words:  # removed by the program: empty
+            elif not self._was_removed(words):
                 raise
         receiver.prune()
+
+    def _was_removed(self, words: str) -> bool:
+        """Return whether the program removed the folder that could not be copied: it is empty.
+
+        Raise MachineError if the container is gone, for which Docker 20 has the same words.
+        """
+        if "no such container:path" in words:
+            run("container", "inspect", self.spec.name)
+            return True
+        return "could not find the file" in words
 
 
 def _receive(source: str, receiver: Receiver, copying: Copying | None) -> None:

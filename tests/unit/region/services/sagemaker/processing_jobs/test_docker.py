@@ -86,6 +86,17 @@ def test_files_hosts_and_the_message(region):
     assert "3" in region.log()
 
 
+def test_folders_that_the_program_removed(region):
+    """They are empty, whatever words the version of Docker has for them."""
+    found = region.run(
+        "rm -rf /opt/ml/processing/out /opt/ml/processing/in; echo x > /opt/ml/output/message",
+        outputs=[taken("out"), taken("in", mode="Continuous")],
+    )
+    assert found["ProcessingJobStatus"] == "Completed", found
+    assert found["ExitMessage"].strip() == "x"
+    assert region.objects("out/") == region.objects("in/") == []
+
+
 def test_a_pipe_and_continuous_output_beside_it(region):
     """The folder of the pipe is shared with this machine: nothing is copied twice."""
     region.put("in/a", b"one\n")
