@@ -1,21 +1,17 @@
-"""EventBridge through botocore's clients, with checked answers; a region that is killed."""
+"""EventBridge through botocore's clients, with checked answers."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
 
-import botocore.session
 import pytest
 from tests.region.test_hosting import BOUND
-from tests.region.test_hosting import region as started_region
 
-from sagemaker_byoc.region.core.state_folder import read_address
 from sagemaker_byoc.region.region import Region
 
 pytestmark = pytest.mark.slow
@@ -24,8 +20,8 @@ ANY = json.dumps({"source": [{"anything-but": "aws.nothing"}]})
 ENTRY = {"Source": "mine", "DetailType": "test"}
 
 
-@pytest.fixture
-def hook():
+@contextmanager
+def receiver():
     """A URL, and what it gets."""
     got: Queue[dict] = Queue()
 
@@ -41,10 +37,18 @@ def hook():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/", got
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", got
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def hook():
+    with receiver() as found:
+        yield found
 
 
 def test_answers_have_the_shapes_of_the_model(region, hook):
@@ -123,40 +127,3 @@ def test_a_silent_target_delays_neither_others_nor_the_end(hook):
             assert numbers == [*range(20)]
         finally:
             region.close()
-
-
-def test_a_region_that_is_killed(tmp_path, hook):
-    """Rules and targets that were answered for are there; the file has whole lines."""
-    url, got = hook
-    state = tmp_path / "state"
-
-    def client(service="events"):
-        address = read_address(state).url
-        keys = json.loads((state / "credentials.json").read_text())
-        return botocore.session.Session().create_client(
-            service,
-            region_name="us-east-1",
-            endpoint_url=address,
-            aws_access_key_id=keys["AccessKeyId"],
-            aws_secret_access_key=keys["SecretAccessKey"],
-        )
-
-    with started_region(state) as (process, _):
-        events = client()
-        for number in range(20):
-            name = f"r{number:02}"
-            events.put_rule(Name=name, EventPattern=ANY)
-            events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": url}])
-        events.put_events(Entries=[{**ENTRY, "Detail": '{"n": 1}'}])
-        got.get(timeout=BOUND)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(BOUND)
-    with started_region(state):
-        events = client()
-        assert len(events.list_rules()["Rules"]) == 20
-        while not got.empty():
-            got.get()
-        events.put_events(Entries=[{**ENTRY, "Detail": '{"n": 2}'}])
-        assert [got.get(timeout=BOUND)["detail"]["n"] for _ in range(20)] == [2] * 20
-    lines = (state / "events" / "events.jsonl").read_text().splitlines()
-    assert [json.loads(line)["detail"]["n"] for line in lines] == [1, 2]

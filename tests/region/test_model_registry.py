@@ -1,17 +1,11 @@
-"""The model registry through botocore's clients, with checked answers; a region that is killed."""
+"""The model registry through botocore's clients, with checked answers."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
-from tests.region.test_hosting import BOUND
-from tests.region.test_hosting import region as started_region
+from botocore.exceptions import ClientError
 
 pytestmark = pytest.mark.slow
 
@@ -116,62 +110,3 @@ def test_every_operation(region):
     client.delete_model_package_group(**group)
     groups = client.list_model_package_groups()["ModelPackageGroupSummaryList"]
     assert groups == []
-
-
-def test_a_region_that_is_killed(tmp_path):
-    """What was answered is there, with its tags; a request that is repeated makes nothing twice."""
-    done = {}
-    enough = threading.Event()
-
-    def register(client, number):
-        name = f"g{number}"
-        tags = [{"Key": "number", "Value": str(number)}]
-        client.create_model_package_group(ModelPackageGroupName=name, Tags=tags)
-        for version in range(1, 1000):
-            token = f"{name}-{version}"
-            arn = client.create_model_package(
-                ModelPackageGroupName=name,
-                InferenceSpecification=SPECIFICATION,
-                ClientToken=token,
-            )["ModelPackageArn"]
-            client.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
-            done[arn] = (name, token)
-            if len(done) >= 100:
-                enough.set()
-
-    with (
-        started_region(tmp_path / "state") as (process, client),
-        ThreadPoolExecutor(4) as threads,
-    ):
-        runs = [threads.submit(register, client.sagemaker, number) for number in range(4)]
-        try:
-            assert enough.wait(BOUND)
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait(BOUND)
-        for run in runs:
-            assert isinstance(run.exception(), (ClientError, BotoCoreError))
-    with started_region(tmp_path / "state") as (_, client):
-        sagemaker = client.sagemaker
-        for arn, (name, token) in done.items():
-            found = sagemaker.describe_model_package(ModelPackageName=arn)
-            assert found["ModelApprovalStatus"] == "Approved"
-            again = sagemaker.create_model_package(
-                ModelPackageGroupName=name, InferenceSpecification=SPECIFICATION, ClientToken=token
-            )
-            assert again["ModelPackageArn"] == arn
-        pages = sagemaker.get_paginator("list_model_packages").paginate(ModelPackageType="Both")
-        listed = [each for page in pages for each in page["ModelPackageSummaryList"]]
-        for number in range(4):
-            group = sagemaker.describe_model_package_group(ModelPackageGroupName=f"g{number}")
-            tags = sagemaker.list_tags(ResourceArn=group["ModelPackageGroupArn"])["Tags"]
-            assert tags == [{"Key": "number", "Value": str(number)}]
-            versions = sorted(
-                each["ModelPackageVersion"]
-                for each in listed
-                if each["ModelPackageGroupName"] == f"g{number}"
-            )
-            new = sagemaker.create_model_package(
-                ModelPackageGroupName=f"g{number}", InferenceSpecification=SPECIFICATION
-            )
-            assert int(new["ModelPackageArn"].rpartition("/")[2]) > versions[-1]
