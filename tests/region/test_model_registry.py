@@ -81,7 +81,7 @@ def test_every_operation(region):
         ModelPackageType="Both", PaginationConfig={"PageSize": 3}
     )
     listed = [each["ModelPackageArn"] for page in pages for each in page["ModelPackageSummaryList"]]
-    assert listed == [own, *reversed(arns)]
+    assert listed == [*arns, own]
     batch = client.batch_describe_model_package(ModelPackageArnList=[arns[0], f"{own}/9"])
     assert [*batch["ModelPackageSummaries"]] == [arns[0]]
     assert [*batch["BatchDescribeModelPackageErrorMap"]] == [f"{own}/9"]
