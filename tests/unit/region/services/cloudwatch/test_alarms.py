@@ -1,108 +1,16 @@
-"""Alarms: requests, evaluation over time, history, actions, restarts."""
+"""Alarms: requests, evaluation over time, restarts, tags."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from tests.support.members import unread_members
+from tests.unit.region.services.cloudwatch.alarm_bench import ALARM, METRIC, refusal
 
-from sagemaker_byoc.region.core import bounded_http
 from sagemaker_byoc.region.core.account import CALLER, Account, Principal
-from sagemaker_byoc.region.services.cloudwatch import (
-    alarm_actions,
-    alarm_history,
-    alarm_records,
-)
-from sagemaker_byoc.region.services.cloudwatch.cloudwatch import CloudWatch
-from sagemaker_byoc.region.services.cloudwatch.metric import Metric
-from sagemaker_byoc.region.services.cloudwatch.metric_store import MetricStore
-from sagemaker_byoc.region.wire.operations import AwsError
-
-START = 1_800_000_000.0
-METRIC = Metric.of("n", "m", {})
-ALARM = {
-    "AlarmName": "high",
-    "Namespace": "n",
-    "MetricName": "m",
-    "Statistic": "Average",
-    "Period": 60,
-    "EvaluationPeriods": 1,
-    "Threshold": 90.0,
-    "ComparisonOperator": "GreaterThanThreshold",
-}
-SCALING = "arn:aws:autoscaling:us-east-1:000000000000:scalingPolicy:x"
-
-
-class Bench:
-    """CloudWatch with a clock that a test moves, and its alarms evaluated when a test says so."""
-
-    def __init__(self, folder):
-        self.now = START + 30
-        self.events = []
-        self.folder = folder
-        self.store = MetricStore(folder, clock=lambda: self.now)
-        self.open()
-
-    def open(self):
-        self.cloudwatch = CloudWatch(
-            self.folder,
-            self.store,
-            Account(),
-            clock=lambda: self.now,
-            publish=self.events.append,
-        )
-        self.operations = self.cloudwatch.operations()
-
-    def __call__(self, name, **parameters):
-        return self.operations[name](parameters)
-
-    def close(self):
-        asyncio.run(self.cloudwatch.close())
-
-    def put(self, **more):
-        self("PutMetricAlarm", **{**ALARM, **more})
-
-    def minute(self, value=None):
-        """A value of this minute, and the evaluation after its end."""
-        if value is not None:
-            self.store.put(METRIC, value, self.now)
-        self.now += 60
-        self.tick()
-
-    def tick(self):
-        self.cloudwatch._ticker.tick()
-
-    def alarm(self, name="high"):
-        (found,) = self("DescribeAlarms", AlarmNames=[name])["MetricAlarms"]
-        return found
-
-    def state(self, name="high"):
-        return self.alarm(name)["StateValue"]
-
-    def history(self, **parameters):
-        items = self("DescribeAlarmHistory", **parameters)["AlarmHistoryItems"]
-        return [item["HistorySummary"] for item in items]
-
-
-@pytest.fixture
-def bench(tmp_path):
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close()
-    bench.store.close()
-
-
-def refusal(call, *arguments, **parameters):
-    with pytest.raises(AwsError) as found:
-        call(*arguments, **parameters)
-    return found.value
+from sagemaker_byoc.region.services.cloudwatch import alarm_records
 
 
 def test_no_member_is_ignored(bench):
@@ -255,149 +163,6 @@ def test_a_state_that_is_set_lasts_until_the_next_evaluation(bench):
         assert error.code == "InvalidFormat"
 
 
-def test_actions_of_each_state(bench):
-    done = []
-    bench.cloudwatch.actions.register("arn:mine:", lambda change, arn: done.append(arn))
-    bench.put(
-        OKActions=["arn:mine:ok"], AlarmActions=["arn:mine:alarm", "arn:aws:sns:x:y:z"],
-        InsufficientDataActions=["arn:mine:none"],
-    )  # fmt: skip
-    bench.minute(95.0)
-    bench.minute(95.0)
-    bench.minute(10.0)
-    bench.close()
-    assert done == ["arn:mine:alarm", "arn:mine:ok"]
-    bench.open()
-    assert sorted(bench.history(HistoryItemType="Action")) == [
-        "Failed to execute action arn:aws:sns:x:y:z",
-        "Successfully executed action arn:mine:alarm",
-        "Successfully executed action arn:mine:ok",
-    ]
-    items = bench("DescribeAlarmHistory", HistoryItemType="Action")["AlarmHistoryItems"]
-    (failed,) = (item for item in items if "Failed" in item["HistorySummary"])
-    assert "not delivered" in json.loads(failed["HistoryData"])["error"]
-
-
-def test_a_repeated_action_gets_new_values_while_the_state_lasts(bench):
-    seen = []
-    bench.cloudwatch.actions.register(
-        "arn:aws:autoscaling:",
-        lambda change, arn: seen.append(json.loads(change.alarm["StateReasonData"])),
-        is_repeated=True,
-    )
-    bench.put(AlarmActions=[SCALING, "arn:other:x"])
-    bench.minute(95.0)
-    bench.minute(97.0)
-    bench.minute(10.0)
-    bench.close()
-    assert [each["recentDatapoints"] for each in seen] == [[95.0], [97.0]]
-    bench.open()
-    assert len(bench.history(HistoryItemType="Action")) == 3
-
-
-def test_disabled_actions_do_not_run(bench):
-    done = []
-    bench.cloudwatch.actions.register("arn:", lambda change, arn: done.append(change.state))
-    bench.put(AlarmActions=["arn:a"], OKActions=["arn:a"])
-    bench("DisableAlarmActions", AlarmNames=["high", "none"])
-    assert bench.alarm()["ActionsEnabled"] is False
-    bench.minute(95.0)
-    bench("EnableAlarmActions", AlarmNames=["high"])
-    bench.minute(10.0)
-    bench.close()
-    assert done == ["OK"]
-    bench.open()
-    assert 'Actions of alarm "high" disabled' in bench.history()
-
-
-def test_an_action_that_fails_is_in_the_history(bench):
-    def fail(change, arn):
-        raise RuntimeError("out of order")
-
-    bench.cloudwatch.actions.register("arn:", fail)
-    bench.put(AlarmActions=["arn:a", "arn:\ud800"])
-    bench.minute(95.0)
-    bench.close()
-    bench.open()
-    assert len(bench.history(HistoryItemType="Action")) == 2
-
-
-def test_actions_that_wait_are_bounded(bench, monkeypatch):
-    monkeypatch.setattr(alarm_actions, "QUEUED", 1)
-    bench.close()
-    bench.open()
-    begun, go = threading.Event(), threading.Event()
-
-    def wait(change, arn):
-        begun.set()
-        assert go.wait(30)
-
-    bench.cloudwatch.actions.register("arn:", wait)
-    bench.put(AlarmActions=["arn:1"])
-    bench.minute(95.0)
-    assert begun.wait(30)
-    bench.put(AlarmName="low", AlarmActions=["arn:2", "arn:3"])
-    bench("SetAlarmState", AlarmName="low", StateValue="ALARM", StateReason="a test")
-    assert bench.history(AlarmName="low")[0] == "Failed to execute action arn:3"
-    go.set()
-
-
-def test_a_url_that_never_answers_delays_no_arn(bench, monkeypatch):
-    asked, go, done = threading.Event(), threading.Event(), threading.Event()
-
-    def wait(*_, **__):
-        asked.set()
-        assert go.wait(30)
-        return 200
-
-    monkeypatch.setattr(bounded_http, "send", wait)
-    bench.cloudwatch.actions.register("arn:mine:", lambda change, arn: done.set())
-    bench.put(AlarmActions=["http://127.0.0.1:1/", "arn:mine:x"])
-    bench.minute(95.0)
-    assert asked.wait(30)
-    assert done.wait(30)
-    go.set()
-
-
-class Receiver(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.seen.append((self.path, json.loads(body)))
-        status = {"/bad": 500, "/moved": 302}.get(self.path, 200)
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", "/elsewhere")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def server():
-    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
-        server.seen = []
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def test_urls_get_the_message_of_a_topic(bench, server):
-    url = f"http://127.0.0.1:{server.server_port}"
-    bench.put(AlarmActions=[f"{url}/good", f"{url}/bad", f"{url}/moved", "http://127.0.0.1:1/none"])
-    bench.minute(95.0)
-    bench.close()
-    assert [path for path, _ in server.seen] == ["/good", "/bad", "/moved"]
-    message = server.seen[0][1]
-    assert (message["OldStateValue"], message["NewStateValue"]) == ("INSUFFICIENT_DATA", "ALARM")
-    assert message["Trigger"]["Statistic"] == "AVERAGE"
-    bench.open()
-    outcomes = [summary.split()[0] for summary in bench.history(HistoryItemType="Action")]
-    assert sorted(outcomes) == ["Failed", "Failed", "Failed", "Successfully"]
-
-
 def test_a_container_may_not_name_urls(bench):
     token = CALLER.set(Principal("secret", "arn:aws:sts::000000000000:assumed-role/r/s"))
     try:
@@ -488,44 +253,6 @@ def test_alarms_are_found_by_name_state_and_action(bench):
     assert [each["AlarmName"] for each in found["MetricAlarms"]] == ["a1", "a2"]
     found = bench("DescribeAlarmsForMetric", Namespace="n", MetricName="m", Statistic="Sum")
     assert found["MetricAlarms"] == []
-
-
-def test_a_deleted_alarm_leaves_its_history(bench):
-    bench.put()
-    bench("DeleteAlarms", AlarmNames=["high", "none"])
-    assert bench("DescribeAlarms")["MetricAlarms"] == []
-    assert bench.history() == ['Alarm "high" deleted', 'Alarm "high" created']
-    bench.tick()
-
-
-def test_pages_and_bounds_of_the_history(bench, monkeypatch):
-    monkeypatch.setattr(alarm_history, "ITEMS", 5)
-    for number in range(7):
-        bench.now += 1
-        bench.put(Threshold=float(number))
-    query = {"ScanBy": "TimestampAscending", "MaxRecords": 2}
-    first = bench("DescribeAlarmHistory", **query)
-    times = [item["Timestamp"] for item in first["AlarmHistoryItems"]]
-    assert times == sorted(times)
-    second = bench("DescribeAlarmHistory", **query, NextToken=first["NextToken"])
-    third = bench("DescribeAlarmHistory", **query, NextToken=second["NextToken"])
-    pages = [first, second, third]
-    assert [len(page["AlarmHistoryItems"]) for page in pages] == [2, 2, 1]
-    assert third["NextToken"] is None
-    since = datetime.fromtimestamp(bench.now, UTC)
-    assert len(bench.history(StartDate=since)) == 1
-    assert len(bench.history(EndDate=since)) == 5
-    assert bench.history(AlarmTypes=["LogAlarm"]) == []
-    for content in ("é", "null", f"[1.0, {10**30}]", "[" * 100_000, "[1, 1]"):
-        token = base64.urlsafe_b64encode(content.encode()).decode()
-        for given in (content, token):
-            error = refusal(bench, "DescribeAlarmHistory", NextToken=given)
-            assert error.code == "InvalidNextToken"
-    long_ago, far = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    assert len(bench.history(StartDate=long_ago, EndDate=far)) == 5
-    bench.now += 31 * 86_400
-    bench.put()
-    assert len(bench.history()) == 1
 
 
 def test_tags(bench):
