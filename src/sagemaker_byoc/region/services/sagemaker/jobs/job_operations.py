@@ -104,8 +104,13 @@ class Jobs(ABC, Generic[Run]):
                     f"The region runs {MOST_ALIVE} {self.kind.noun}s at a time. Wait for one to "
                     "end",
                 )
-            self.resources.add(name, document, request.get("Tags") or ())
-            self._runs[name] = run
+            self.resources.refuse_taken(name)
+            self._runs[name] = run  # first: who sees the document may stop the job at once
+            try:
+                self.resources.add(name, document, request.get("Tags") or ())
+            except BaseException:
+                del self._runs[name]
+                raise
         try:
             run.start()
         except BaseException:

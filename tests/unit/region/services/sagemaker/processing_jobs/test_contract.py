@@ -120,6 +120,18 @@ def test_a_failure(region):
     assert region.read("out/x") == b"half\n"
 
 
+def test_a_job_can_be_stopped_as_soon_as_it_is_seen(region, monkeypatch):
+    """Another client may find it in a list before its creation is answered."""
+    add = region.jobs.resources.add
+
+    def add_and_stop(name, *rest):
+        add(name, *rest)
+        region.call("StopProcessingJob", ProcessingJobName=name)
+
+    monkeypatch.setattr(region.jobs.resources, "add", add_and_stop)
+    assert region.run("sleep 1000")["ProcessingJobStatus"] == "Stopped"
+
+
 def test_stopped(region):
     region.create(
         'trap "echo -n bye > /opt/ml/output/message; echo x > /opt/ml/processing/out/x; exit 0"'
