@@ -191,7 +191,9 @@ class Watch:
         self._waiting[name].add(change)
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(change, seconds)
+                # Not wait_for, which loses a cancellation that comes together with the change.
+                async with asyncio.timeout(seconds):
+                    await change
         finally:
             self._waiting[name].discard(change)
             if not self._waiting[name]:

@@ -283,3 +283,17 @@ def test_memory_is_bounded(monkeypatch):
         assert len(job.watch._looks) == len(job.watch._asked) == 2
 
     play(scene, (20, "end"))
+
+
+def test_a_cancellation_that_comes_with_the_change_is_kept():
+    async def live():
+        watch = Holds().watch(SUBJECT)
+        watch.start()
+        task = asyncio.create_task(watch._change("n", 60.0))
+        await asyncio.sleep(0)
+        watch.wake_all()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(live())

@@ -218,12 +218,21 @@ def test_the_calls_of_a_destination_are_spaced(tmp_path, monkeypatch):
 
 def test_the_end_gives_up_what_waits_for_its_time(tmp_path, monkeypatch):
     monkeypatch.setattr(deliveries, "_CLOSING_SECONDS", 0.05)
-    sent = threading.Event()
+    waits: queue.Queue[float] = queue.Queue()
+    reserve = Deliveries._reserve
+
+    def reserved(made: Deliveries, delivery: Delivery) -> float:
+        seconds = reserve(made, delivery)
+        waits.put(seconds)
+        return seconds
+
+    monkeypatch.setattr(Deliveries, "_reserve", reserved)
 
     def work(made: Deliveries) -> None:
         for _ in range(3):
-            made.put(_delivery(sent.set, destination="d", spacing=50.0))
-        assert sent.wait(SECONDS)
+            made.put(_delivery(lambda: None, destination="d", spacing=50.0))
+        assert waits.get(timeout=SECONDS) == 0
+        assert waits.get(timeout=SECONDS) > 0
 
     assert _live(tmp_path, work).undelivered == 2
     assert [line["reason"] for line in _undelivered(tmp_path)] == ["the region ended"] * 2
