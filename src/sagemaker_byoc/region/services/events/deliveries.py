@@ -1,4 +1,4 @@
-"""Deliveries to targets: in order per target, again after a failure, and never in another's way.
+"""Deliveries to targets: in order per target, again after a failure, and each in a lane.
 
 Undelivered events are counted and kept as lines of STATE/events/undelivered.jsonl. The log names
 each, but only the first of those that find the queue of a target full.
@@ -32,7 +32,7 @@ MOST_BYTES_OF_ALL = 128 << 20
 _MOST_PACES = 256
 """Times of destinations that are remembered before those in the past are forgotten."""
 _THREADS = 64
-"""Deliveries at the same time: one per target."""
+"""Deliveries at the same time: one per target. If so many targets don't answer, others wait."""
 _LONGEST_PAUSE = 60.0
 _CLOSING_SECONDS = 5.0
 
