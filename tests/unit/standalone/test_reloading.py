@@ -12,7 +12,7 @@ import threading
 from contextlib import closing, contextmanager
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
+from tests.support.waiting import wait_until
 
 from sagemaker_byoc.host.ports import free_port
 from sagemaker_byoc.standalone import reloading

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
+from tests.support.waiting import wait_until
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.terminal import signals

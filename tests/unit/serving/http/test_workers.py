@@ -256,6 +256,7 @@ def told(model, data):
         assert "2 worker(s) of 1 thread(s), each loads the model: the load " in server.log
         assert why in server.log
         server.kill(pids[1])
+        wait_until(lambda: len(server.loads) == 3)  # the front may notice the death later
         server.wait_both()
         assert len(server.loads) == 3
 

@@ -67,6 +67,8 @@ class JobsRegion:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self.context.metrics.close()
+        self.store.close()
 
     def call(self, operation, client="", **parameters):
         async def run():

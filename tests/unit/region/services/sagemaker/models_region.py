@@ -59,6 +59,8 @@ class ModelsRegion:
         await self.close()
         await asyncio.to_thread(self.context.threads.close)
         await asyncio.to_thread(self.context.starts.close)
+        self.context.metrics.close()
+        self.store.close()
         assert not self.engine.running, "containers are left"
 
     async def close(self):

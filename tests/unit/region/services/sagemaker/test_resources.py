@@ -53,7 +53,7 @@ JOB = JobKind(
 @pytest.fixture
 def context(tmp_path):
     store = ObjectStore(tmp_path / "s3")
-    yield RegionContext(
+    made = RegionContext(
         state=tmp_path,
         account=Account(),
         engine=None,
@@ -61,6 +61,8 @@ def context(tmp_path):
         store=store,
         logs=LogStore(tmp_path / "logs"),
     )
+    yield made
+    made.metrics.close()
     store.close()
 
 

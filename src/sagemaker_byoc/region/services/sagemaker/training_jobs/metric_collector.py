@@ -67,12 +67,10 @@ class MetricCollector:
             if found is None:
                 continue
             text = found[1] if pattern.groups and found[1] is not None else ""
-            try:
-                value = float(text)
-            except ValueError:
-                value = math.nan
-            if not math.isfinite(value):  # JSON has no NaN and no infinity, nor has CloudWatch
-                self._unreadable.setdefault(name, text)
+            value = _number(text)
+            if value is None or not math.isfinite(value):  # JSON has no NaN, nor has CloudWatch
+                why = "which is not a number" if value is None else "which is not a finite number"
+                self._unreadable.setdefault(name, f"{text!r}, {why}")
                 continue
             with self._lock:
                 self._last[name] = Value(value, now())
@@ -104,8 +102,15 @@ class MetricCollector:
             elif not pattern.groups:
                 why = "has no group ( ) around the number"
             elif name in self._unreadable:
-                why = f"found {self._unreadable[name]!r}, which is not a finite number"
+                why = f"found {self._unreadable[name]}"
             else:
                 why = "matched no line of the log"
             sentences.append(f"metric {name!r}: its regex {pattern.pattern!r} {why}")
         return sentences
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
