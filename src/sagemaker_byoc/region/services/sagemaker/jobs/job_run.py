@@ -161,7 +161,7 @@ class ContainersRun(JobRun):
 
     @abstractmethod
     def _send(self, trees: Mapping[str, Tree]) -> None:
-        """Send the results of ended containers to S3. Raise AwsError or OSError."""
+        """Send the results of ended containers to S3. Raise AwsError, OSError or UploadError."""
 
     def _see(self, line: str) -> None:
         """Look at a line of a log; called from the threads of all hosts."""
@@ -316,7 +316,7 @@ class ContainersRun(JobRun):
         failures = [*self._unsent]
         try:
             self._send(trees)
-        except (AwsError, OSError) as error:
+        except (AwsError, OSError, UploadError) as error:
             failures.append(str(error))
         if not failures:
             return reason

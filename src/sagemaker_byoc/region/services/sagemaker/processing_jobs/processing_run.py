@@ -15,6 +15,7 @@ from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
+from sagemaker_byoc.region.services.sagemaker.jobs.containers import UploadError
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Stager,
@@ -136,16 +137,18 @@ class ProcessingRun(ContainersRun):
 
     def _send(self, trees: Mapping[str, Tree]) -> None:
         """Send what the containers left. An output that can't be sent does not keep others back."""
-        failure: Exception | None = None
+        # Texts, not errors: a kept error keeps open what was being read, and so its room on a full
+        # disk.
+        failures = []
         for plan in self._plan.outputs:
             if plan.is_continuous:
                 continue
             try:
                 self._send_output(plan, trees)
             except (AwsError, OSError) as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+                failures.append(str(error))
+        if failures:
+            raise UploadError("; ".join(failures))
 
     def _send_output(self, plan: OutputPlan, trees: Mapping[str, Tree]) -> None:
         """Send host after host: of two files with one name, the last host's stays."""

@@ -113,18 +113,18 @@ class TrainingRun(ContainersRun):
 
     def _send(self, trees: Mapping[str, Tree]) -> None:
         warn = self._log.say_once
-        failure: AwsError | OSError | None = None
         try:
             if not self._send_artifacts(trees, warn):
                 warn(f"/opt/ml/model was left empty: there is nothing at {self._plan.model_uri}")
-        except (AwsError, OSError) as error:
-            failure = error
+        finally:
+            self._send_reports(trees)
+
+    def _send_reports(self, trees: Mapping[str, Tree]) -> None:
+        warn = self._log.say_once
         try:
             outputs.upload_reports(self._plan.reports, trees, self._context.store, warn)
         except (AwsError, OSError) as error:  # the training has not failed for that
             warn(f"what was written for Debugger or TensorBoard is not in S3: {error}")
-        if failure is not None:
-            raise failure
 
     def _send_artifacts(self, trees: Mapping[str, Tree], warn: folders.OnLeft) -> bool:
         """Send model and output data; return False if there is no model. Raise S3Error, OSError."""
